@@ -1,0 +1,243 @@
+//! The CPU: aligned host memory, a thread pool and three vector instruction sets.
+
+mod buffer;
+mod pool;
+pub mod simd;
+
+pub use buffer::{ALIGNMENT, Buffer, MappedBytes};
+pub use pool::Pool;
+
+use super::{Arg, Backend, Launch};
+use crate::dtype::Elem;
+use crate::error::{Error, Result, Unsupported};
+use simd::{Isa, Simd};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The backend.
+pub enum Cpu {}
+
+/// A pool of threads and the memory that they share.
+#[derive(Clone)]
+pub struct Device(Arc<Inner>);
+
+struct Inner {
+    pool: Pool,
+    memory: Arc<buffer::Recycler>,
+    caps: Caps,
+}
+
+/// What kernels are chosen by.
+#[derive(Clone, Debug)]
+pub struct Caps {
+    /// The best instruction set of this processor.
+    pub isa: Isa,
+    /// Whether it has bf16 dot products (AVX512_BF16).
+    pub bf16_dot: bool,
+    /// Threads of the pool. Only selection may look at it: how work is divided must not depend on it.
+    pub threads: usize,
+    /// Data cache sizes of one core (L1, L2) and of the socket (L3), in bytes.
+    pub cache_bytes: [usize; 3],
+}
+
+impl Caps {
+    /// Whether the processor has an instruction set.
+    pub fn has(&self, isa: Isa) -> Result<(), Unsupported> {
+        Unsupported::require(
+            match isa {
+                Isa::Portable => "nothing",
+                Isa::Avx2 => "a processor with AVX2, FMA and F16C",
+                Isa::Avx512 => "a processor with AVX-512 F, BW, DQ and VL",
+            },
+            self.isa >= isa,
+        )
+    }
+}
+
+impl Device {
+    /// A device with this many threads, the calling one included.
+    ///
+    /// # Errors
+    /// No threads, or more than 1024.
+    pub fn new(threads: usize) -> Result<Device> {
+        if !(1..=1024).contains(&threads) {
+            return Err(Error::Device { device: "cpu".into(), why: format!("{threads} threads: takes 1 to 1024") });
+        }
+        let caps = Caps { isa: best_isa(), bf16_dot: has_bf16_dot(), threads, cache_bytes: cache_bytes() };
+        Ok(Device(Arc::new(Inner { pool: Pool::new(threads), memory: Arc::default(), caps })))
+    }
+
+    /// The threads.
+    pub fn pool(&self) -> &Pool {
+        &self.0.pool
+    }
+
+    /// The processor's name and features.
+    pub fn describe(&self) -> String {
+        let caps = &self.0.caps;
+        let [l1, l2, l3] = caps.cache_bytes.map(|b| b >> 10);
+        let bf16 = if caps.bf16_dot { " + bf16 dot" } else { "" };
+        let isa = caps.isa.name();
+        format!("{}; {isa}{bf16}; {} threads; L1 {l1} KiB, L2 {l2} KiB, L3 {l3} KiB", processor(), caps.threads)
+    }
+}
+
+impl Backend for Cpu {
+    const NAME: &'static str = "cpu";
+    type Device = Device;
+    type Buffer = Buffer;
+    type Caps = Caps;
+    type Stamp = Instant;
+
+    fn caps(device: &Device) -> &Caps {
+        &device.0.caps
+    }
+    fn alloc(device: &Device, bytes: usize) -> Result<Buffer> {
+        device.0.memory.alloc(bytes)
+    }
+    fn upload(_: &Device, to: &Buffer, at: usize, from: &[u8]) -> Result<()> {
+        assert!(!to.is_mapped() && at.checked_add(from.len()).is_some_and(|end| end <= to.len()));
+        // SAFETY: the range was just checked to lie inside memory that the buffer owns; whoever uploads holds the only
+        // handle (tensors are filled before they are shared, `TensorMut` proves uniqueness).
+        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to.ptr().add(at), from.len()) }
+        Ok(())
+    }
+    fn download(_: &Device, from: &Buffer, at: usize, to: &mut [u8]) -> Result<()> {
+        assert!(at.checked_add(to.len()).is_some_and(|end| end <= from.len()));
+        // SAFETY: the range was just checked; nobody writes while a shared handle exists.
+        unsafe { std::ptr::copy_nonoverlapping(from.ptr().add(at), to.as_mut_ptr(), to.len()) }
+        Ok(())
+    }
+    fn synchronise(_: &Device) -> Result<()> {
+        Ok(())
+    }
+    fn stamp(_: &Device) -> Result<Instant> {
+        Ok(Instant::now())
+    }
+    fn seconds(_: &Device, from: &Instant, to: &Instant) -> Result<f64> {
+        Ok((*to - *from).as_secs_f64())
+    }
+}
+
+impl<'a> Launch<'a, Cpu> {
+    /// The threads.
+    pub fn pool(&self) -> &'a Pool {
+        self.device.pool()
+    }
+
+    /// The elements of an operand, from its first on; for a strided one, everything up to its last.
+    pub fn input<T: Elem>(&self, i: usize) -> &'a [T] {
+        self.optional(i).expect("run() has checked that the operand is there")
+    }
+
+    /// As [`input`](Launch::input), for an operand that the problem may lack.
+    pub fn optional<T: Elem>(&self, i: usize) -> Option<&'a [T]> {
+        self.inputs[i].as_ref().map(|arg| {
+            let (ptr, len) = elements::<T>(arg);
+            // SAFETY: `elements` has checked type and bounds, and nobody writes to an operand during a launch.
+            unsafe { std::slice::from_raw_parts(ptr, len) }
+        })
+    }
+
+    /// The elements of a result, to be written. `None` if the problem lacks it or it was taken before.
+    pub fn output<T: Elem>(&mut self, i: usize) -> Option<&'a mut [T]> {
+        self.outputs[i].take().map(|arg| {
+            assert!(!arg.buffer.is_mapped());
+            let (ptr, len) = elements::<T>(&arg);
+            // SAFETY: `elements` has checked type and bounds; a result's buffer is fresh or was proven unique by its
+            // `TensorMut`, and taking it makes this the only slice.
+            unsafe { std::slice::from_raw_parts_mut(ptr, len) }
+        })
+    }
+
+    /// The workspace, holding arbitrary values. Empty if the row asked for none, or it was taken before.
+    pub fn scratch<T: Elem>(&mut self) -> &'a mut [T] {
+        self.workspace.take().map_or(&mut [], |arg| {
+            let len = arg.elements / size_of::<T>();
+            // SAFETY: the workspace is a fresh buffer of `elements` bytes aligned for any element, used by nobody else.
+            unsafe { std::slice::from_raw_parts_mut(arg.buffer.ptr().cast(), len) }
+        })
+    }
+}
+
+fn elements<T: Elem>(arg: &Arg<'_, Cpu>) -> (*mut T, usize) {
+    assert_eq!(arg.dtype, T::DTYPE, "a kernel reads its operand with the wrong type");
+    let (first, len) = (arg.layout.offset, arg.elements);
+    assert!((first + len) * size_of::<T>() <= arg.buffer.len(), "an operand reaches beyond its storage");
+    let ptr = arg.buffer.ptr().cast::<T>();
+    assert!(ptr.is_aligned(), "tensor.rs aligns storage");
+    // SAFETY: just checked to lie inside the buffer.
+    (unsafe { ptr.add(first) }, len)
+}
+
+fn best_isa() -> Isa {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if simd::Avx512::detect().is_some() {
+            return Isa::Avx512;
+        }
+        if simd::Avx2::detect().is_some() {
+            return Isa::Avx2;
+        }
+    }
+    simd::Portable::ISA
+}
+
+fn has_bf16_dot() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        is_x86_feature_detected!("avx512bf16") && simd::Avx512::detect().is_some()
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+fn processor() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = info.lines().find_map(|l| l.strip_prefix("model name")?.split_once(':'));
+    name.map_or_else(|| std::env::consts::ARCH.to_string(), |(_, n)| n.trim().to_string())
+}
+
+/// Sizes that Linux tells, else those of a common core: kernels only block by them.
+fn cache_bytes() -> [usize; 3] {
+    let mut bytes = [32 << 10, 1 << 20, 8 << 20];
+    for index in 0..6 {
+        let read = |file: &str| {
+            std::fs::read_to_string(format!("/sys/devices/system/cpu/cpu0/cache/index{index}/{file}")).ok()
+        };
+        let (Some(kind), Some(level), Some(size)) = (read("type"), read("level"), read("size")) else { continue };
+        let kib = size.trim().strip_suffix('K').and_then(|s| s.parse::<usize>().ok());
+        if let (true, Some(level @ 1..=3), Some(kib)) = (kind.trim() != "Instruction", level.trim().parse().ok(), kib) {
+            bytes[level - 1] = kib << 10;
+        }
+    }
+    bytes
+}
+
+/// A table with a row for each instruction set of each kernel: `isa_rows![("op_f32", supports, launch).takes(…), …]`,
+/// where `supports` and `launch` are generic over [`Simd`](simd::Simd).
+#[macro_export]
+#[doc(hidden)]
+macro_rules! isa_rows {
+    ($(($stem:literal, $supports:ident, $launch:ident) $(.$method:ident($arg:expr))*),+ $(,)?) => {
+        &[$(
+            #[cfg(target_arch = "x86_64")]
+            $crate::backend::Kernel::new(
+                concat!($stem, "__avx512"),
+                $supports::<$crate::backend::cpu::simd::Avx512>,
+                $launch::<$crate::backend::cpu::simd::Avx512>,
+            )$(.$method($arg))*,
+            #[cfg(target_arch = "x86_64")]
+            $crate::backend::Kernel::new(
+                concat!($stem, "__avx2"),
+                $supports::<$crate::backend::cpu::simd::Avx2>,
+                $launch::<$crate::backend::cpu::simd::Avx2>,
+            )$(.$method($arg))*,
+            $crate::backend::Kernel::new(
+                concat!($stem, "__portable"),
+                $supports::<$crate::backend::cpu::simd::Portable>,
+                $launch::<$crate::backend::cpu::simd::Portable>,
+            )$(.$method($arg))*,
+        )+]
+    };
+}

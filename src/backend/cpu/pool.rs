@@ -1,0 +1,240 @@
+//! The thread pool: one job at a time, its parts taken from a counter by the caller and the workers.
+//!
+//! A kernel cuts its work into parts by the problem alone, never by the number of threads, and a part's result does not
+//! depend on who runs it; so the bits are the same with any number of threads.
+//!
+//! Why not rayon: a launch has one flat loop and wants to start within a microsecond or two. Workers look for a new job
+//! for a short while after each one (`SPIN`), then sleep.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+
+/// How many times a worker looks for the next job before it sleeps: about 20 us.
+const SPIN: u32 = 4000;
+
+type Work = dyn Fn(usize) + Sync;
+
+/// A number of threads, the calling one included, that share loops.
+pub struct Pool {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+    /// Held by the caller whose job is running: callers on other threads queue here.
+    turn: Mutex<()>,
+}
+
+struct Shared {
+    /// Counts jobs; a worker that has seen number n waits for n + 1.
+    epoch: AtomicU64,
+    job: Mutex<Option<Job>>,
+    wake: Condvar,
+    /// The next part to take.
+    next: AtomicUsize,
+    /// Workers that have not finished with the current job.
+    busy: AtomicUsize,
+    stop: AtomicBool,
+    panic: Mutex<Option<Box<dyn std::any::Any + Send>>>,
+}
+
+#[derive(Clone, Copy)]
+struct Job {
+    work: *const Work,
+    parts: usize,
+    epoch: u64,
+}
+
+// SAFETY: `work` points at a `Sync` closure that outlives the job: `run` returns only when no worker uses it any more.
+unsafe impl Send for Job {}
+
+thread_local! {
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+impl Pool {
+    /// A pool of `threads` threads (at least one), the caller's being the first.
+    pub fn new(threads: usize) -> Pool {
+        let shared = Arc::new(Shared {
+            epoch: AtomicU64::new(0),
+            job: Mutex::new(None),
+            wake: Condvar::new(),
+            next: AtomicUsize::new(0),
+            busy: AtomicUsize::new(0),
+            stop: AtomicBool::new(false),
+            panic: Mutex::new(None),
+        });
+        let spawn = |i: usize| {
+            let shared = shared.clone();
+            std::thread::Builder::new().name(format!("lapidary-{i}")).spawn(move || shared.work()).ok()
+        };
+        // A system that refuses more threads leaves a smaller pool; results do not depend on it.
+        let workers = (1..threads).map_while(spawn).collect();
+        Pool { shared, workers, turn: Mutex::new(()) }
+    }
+
+    /// The number of threads, the caller's included.
+    pub fn threads(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    /// Calls `work(0)`, …, `work(parts - 1)`, each once, on any thread and in any order, and returns when all are
+    /// done. From inside a part it runs on the calling thread alone.
+    ///
+    /// # Panics
+    /// When a part panics.
+    pub fn run(&self, parts: usize, work: impl Fn(usize) + Sync) {
+        if parts <= 1 || self.workers.is_empty() || INSIDE.get() {
+            (0..parts).for_each(work);
+            return;
+        }
+        let _turn = lock(&self.turn);
+        let work: &(dyn Fn(usize) + Sync) = &work;
+        // SAFETY: only the lifetime is changed. Workers use the closure between taking the job and decrementing
+        // `busy`, and this function waits for `busy` to reach zero before it returns.
+        let work: *const Work = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static Work>(work) };
+        let s = &*self.shared;
+        s.next.store(0, Ordering::Relaxed);
+        s.busy.store(self.workers.len(), Ordering::Relaxed);
+        {
+            let mut job = lock(&s.job);
+            let epoch = s.epoch.load(Ordering::Relaxed) + 1;
+            *job = Some(Job { work, parts, epoch });
+            s.epoch.store(epoch, Ordering::Release);
+        }
+        s.wake.notify_all();
+        s.take_parts(work, parts);
+        let mut spins = 0u32;
+        while s.busy.load(Ordering::Acquire) != 0 {
+            spins += 1;
+            if spins < SPIN { std::hint::spin_loop() } else { std::thread::yield_now() }
+        }
+        let panic = lock(&s.panic).take();
+        if let Some(panic) = panic {
+            resume_unwind(panic);
+        }
+    }
+
+    /// Splits `out` into chunks of `len` elements (the last may be shorter) and calls `work(i, chunk)` for each.
+    pub fn chunks_mut<T: Send>(&self, out: &mut [T], len: usize, work: impl Fn(usize, &mut [T]) + Sync) {
+        let (total, len) = (out.len(), len.max(1));
+        let base = Base(out.as_mut_ptr());
+        self.run(total.div_ceil(len), |i| {
+            let start = i * len;
+            // SAFETY: parts are distinct, so the chunks [start, start + len) are disjoint and lie inside `out`, which
+            // is borrowed mutably for the whole call.
+            let chunk = unsafe { std::slice::from_raw_parts_mut(base.get().add(start), len.min(total - start)) };
+            work(i, chunk);
+        });
+    }
+}
+
+/// A base pointer that the parts of one job share.
+struct Base<T>(*mut T);
+impl<T> Base<T> {
+    fn get(&self) -> *mut T {
+        self.0
+    }
+}
+// SAFETY: only used to derive disjoint chunks, one per part.
+unsafe impl<T: Send> Sync for Base<T> {}
+
+impl Shared {
+    fn take_parts(&self, work: *const Work, parts: usize) {
+        INSIDE.set(true);
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            loop {
+                let part = self.next.fetch_add(1, Ordering::Relaxed);
+                if part >= parts {
+                    break;
+                }
+                // SAFETY: see `Pool::run`: the closure is alive until every worker has left this function.
+                unsafe { (*work)(part) };
+            }
+        }));
+        INSIDE.set(false);
+        if let Err(panic) = outcome {
+            self.next.store(parts, Ordering::Relaxed);
+            *lock(&self.panic) = Some(panic);
+        }
+    }
+
+    fn work(&self) {
+        let mut seen = 0;
+        loop {
+            let mut spins = 0;
+            while self.epoch.load(Ordering::Acquire) == seen && spins < SPIN {
+                std::hint::spin_loop();
+                spins += 1;
+            }
+            let job = {
+                let mut job = lock(&self.job);
+                loop {
+                    if self.stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    match *job {
+                        Some(j) if j.epoch != seen => break j,
+                        _ => job = self.wake.wait(job).unwrap_or_else(|e| e.into_inner()),
+                    }
+                }
+            };
+            seen = job.epoch;
+            self.take_parts(job.work, job.parts);
+            self.busy.fetch_sub(1, Ordering::Release);
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        {
+            let _job = lock(&self.shared.job);
+            self.shared.stop.store(true, Ordering::Relaxed);
+            self.shared.epoch.fetch_add(1, Ordering::Release);
+        }
+        self.shared.wake.notify_all();
+        for worker in self.workers.drain(..) {
+            let _ = worker.join();
+        }
+    }
+}
+
+fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
+    m.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_part_runs_once() {
+        for threads in [1, 2, 5] {
+            let pool = Pool::new(threads);
+            for parts in [0, 1, 2, 7, 1000] {
+                let mut hits = vec![0u32; parts];
+                pool.chunks_mut(&mut hits, 1, |i, h| h[0] += 1 + i as u32);
+                assert!(hits.iter().enumerate().all(|(i, &h)| h == 1 + i as u32), "{threads} threads, {parts} parts");
+            }
+        }
+    }
+
+    #[test]
+    fn a_nested_loop_runs_where_it_is() {
+        let pool = Pool::new(3);
+        let count = AtomicUsize::new(0);
+        pool.run(4, |_| pool.run(5, |_| drop(count.fetch_add(1, Ordering::Relaxed))));
+        assert_eq!(count.into_inner(), 20);
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
+        let pool = Pool::new(2);
+        let caught = catch_unwind(AssertUnwindSafe(|| pool.run(10, |i| assert!(i != 7))));
+        assert!(caught.is_err());
+        let count = AtomicUsize::new(0);
+        pool.run(10, |_| drop(count.fetch_add(1, Ordering::Relaxed)));
+        assert_eq!(count.into_inner(), 10);
+    }
+}

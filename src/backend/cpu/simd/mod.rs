@@ -1,0 +1,303 @@
+//! One small vector trait, three instruction sets.
+//!
+//! A kernel is written once, generic over [`Simd`], inside [`simd_fn!`](crate::simd_fn), which compiles its body once for
+//! each instruction set with that set's features switched on. Everything generic is `#[inline(always)]`: a helper that
+//! is not inlined would be compiled without the features, and every intrinsic in it would become a call.
+//!
+//! A value of an implementing type is the proof that the processor has the features: the only way to one is
+//! [`Simd::detect`]. That is what makes the methods safe to call.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+pub mod math;
+mod portable;
+
+#[cfg(target_arch = "x86_64")]
+pub use avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+pub use avx512::Avx512;
+pub use portable::Portable;
+
+use crate::dtype::Elem;
+use half::{bf16, f16};
+
+/// The instruction sets that kernels are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Isa {
+    /// Plain Rust that the compiler vectorises for the target's baseline.
+    Portable,
+    /// AVX2, FMA and F16C.
+    Avx2,
+    /// AVX-512 F, BW, DQ and VL.
+    Avx512,
+}
+
+impl Isa {
+    /// As kernel names have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Isa::Portable => "portable",
+            Isa::Avx2 => "avx2",
+            Isa::Avx512 => "avx512",
+        }
+    }
+}
+
+/// A vector of f32 lanes and the operations that kernels need.
+pub trait Simd: Copy + Send + Sync + 'static {
+    /// Which instruction set.
+    const ISA: Isa;
+    /// f32 lanes of a vector.
+    const LANES: usize;
+    /// A vector of `LANES` f32.
+    type V: Copy;
+
+    /// The proof that the processor has this instruction set.
+    fn detect() -> Option<Self>;
+
+    fn splat(self, x: f32) -> Self::V;
+    /// The first `LANES` values. Panics if there are fewer.
+    fn load(self, x: &[f32]) -> Self::V;
+    /// Up to `LANES` values; the other lanes are zero.
+    fn load_part(self, x: &[f32]) -> Self::V;
+    /// To the first `LANES` places. Panics if there are fewer.
+    fn store(self, v: Self::V, to: &mut [f32]);
+    /// The first `to.len()` lanes, at most `LANES`.
+    fn store_part(self, v: Self::V, to: &mut [f32]);
+
+    fn load_f16(self, x: &[f16]) -> Self::V;
+    fn store_f16(self, v: Self::V, to: &mut [f16]);
+    fn load_bf16(self, x: &[bf16]) -> Self::V;
+    /// Rounds to nearest even.
+    fn store_bf16(self, v: Self::V, to: &mut [bf16]);
+    fn load_u8(self, x: &[u8]) -> Self::V;
+
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// a·b + c, in one rounding except in portable code.
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// c − a·b.
+    fn fnma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// The larger; `b` where either is NaN.
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// The smaller; `b` where either is NaN.
+    fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    fn sqrt(self, a: Self::V) -> Self::V;
+    fn abs(self, a: Self::V) -> Self::V;
+    /// `magnitude` with the sign of `sign`.
+    fn copysign(self, magnitude: Self::V, sign: Self::V) -> Self::V;
+    /// The nearest integer, ties to even, for |a| < 2^22.
+    fn round(self, a: Self::V) -> Self::V;
+    /// p·2^n for integral n in [-127, 128] and p in [1/2, 2]; n = -127 gives zero, n = 128 infinity.
+    fn scale2(self, p: Self::V, n: Self::V) -> Self::V;
+    /// For a normal, positive a: (m, e) with a = m·2^e and m in [1/√2, √2).
+    fn split2(self, a: Self::V) -> (Self::V, Self::V);
+    /// `yes` in lanes where a < b, else `no`.
+    fn select_lt(self, a: Self::V, b: Self::V, yes: Self::V, no: Self::V) -> Self::V;
+
+    /// The sum of the lanes, in a fixed order.
+    fn sum(self, a: Self::V) -> f32;
+    /// The largest lane.
+    fn max_lane(self, a: Self::V) -> f32;
+
+    #[inline(always)]
+    fn zero(self) -> Self::V {
+        self.splat(0.0)
+    }
+}
+
+/// An element type that vectors load (as f32) and, where it is a float, store.
+pub trait Lane: Elem {
+    /// The first `LANES` values as f32. Panics if there are fewer.
+    fn load<S: Simd>(s: S, x: &[Self]) -> S::V;
+    /// To the first `LANES` places, rounded. Panics if there are fewer.
+    fn store<S: Simd>(s: S, v: S::V, to: &mut [Self]);
+
+    /// Up to `LANES` values; the other lanes are zero.
+    #[inline(always)]
+    fn load_part<S: Simd>(s: S, x: &[Self]) -> S::V {
+        let mut all = [<Self as bytemuck::Zeroable>::zeroed(); MAX_LANES];
+        all[..x.len()].copy_from_slice(x);
+        Self::load(s, &all)
+    }
+
+    /// The first `to.len()` lanes, at most `LANES`.
+    #[inline(always)]
+    fn store_part<S: Simd>(s: S, v: S::V, to: &mut [Self]) {
+        let mut all = [<Self as bytemuck::Zeroable>::zeroed(); MAX_LANES];
+        Self::store(s, v, &mut all);
+        to.copy_from_slice(&all[..to.len()]);
+    }
+}
+
+/// Lanes of the widest vector.
+pub const MAX_LANES: usize = 16;
+
+impl Lane for f32 {
+    #[inline(always)]
+    fn load<S: Simd>(s: S, x: &[f32]) -> S::V {
+        s.load(x)
+    }
+    #[inline(always)]
+    fn store<S: Simd>(s: S, v: S::V, to: &mut [f32]) {
+        s.store(v, to)
+    }
+    #[inline(always)]
+    fn load_part<S: Simd>(s: S, x: &[f32]) -> S::V {
+        s.load_part(x)
+    }
+    #[inline(always)]
+    fn store_part<S: Simd>(s: S, v: S::V, to: &mut [f32]) {
+        s.store_part(v, to)
+    }
+}
+impl Lane for f16 {
+    #[inline(always)]
+    fn load<S: Simd>(s: S, x: &[f16]) -> S::V {
+        s.load_f16(x)
+    }
+    #[inline(always)]
+    fn store<S: Simd>(s: S, v: S::V, to: &mut [f16]) {
+        s.store_f16(v, to)
+    }
+}
+impl Lane for bf16 {
+    #[inline(always)]
+    fn load<S: Simd>(s: S, x: &[bf16]) -> S::V {
+        s.load_bf16(x)
+    }
+    #[inline(always)]
+    fn store<S: Simd>(s: S, v: S::V, to: &mut [bf16]) {
+        s.store_bf16(v, to)
+    }
+}
+impl Lane for u8 {
+    #[inline(always)]
+    fn load<S: Simd>(s: S, x: &[u8]) -> S::V {
+        s.load_u8(x)
+    }
+    /// Rounds to nearest even and clamps.
+    #[inline(always)]
+    fn store<S: Simd>(s: S, v: S::V, to: &mut [u8]) {
+        let mut all = [0f32; MAX_LANES];
+        s.store(s.round(s.max(s.splat(0.0), s.min(s.splat(255.0), v))), &mut all);
+        for (t, x) in to[..S::LANES].iter_mut().zip(all) {
+            *t = x as u8;
+        }
+    }
+}
+
+/// Compiles a function once for each instruction set and calls the one that its first argument proves to exist.
+///
+/// ```ignore
+/// simd_fn! {
+///     /// y = a·x + y
+///     pub fn axpy[S, T: Lane](s, a: f32, x: &[T], y: &mut [f32]) { … S::LANES … s.fma(…) … }
+/// }
+/// ```
+#[macro_export]
+#[doc(hidden)]
+macro_rules! simd_fn {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident [$S:ident $(, $G:ident : $B:path)* $(; $(const $C:ident : $CT:ty),+)?]
+     ($s:ident $(, $a:ident : $t:ty)* $(,)?) $(-> $r:ty)? $body:block) => {
+        $(#[$meta])*
+        #[allow(unsafe_code, clippy::too_many_arguments, clippy::extra_unused_type_parameters)]
+        #[inline]
+        $vis fn $name<$S: $crate::backend::cpu::simd::Simd $(, $G: $B)* $($(, const $C: $CT)+)?>($s: $S $(, $a: $t)*) $(-> $r)? {
+            #[inline(always)]
+            fn body<$S: $crate::backend::cpu::simd::Simd $(, $G: $B)* $($(, const $C: $CT)+)?>($s: $S $(, $a: $t)*) $(-> $r)? $body
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2")]
+            fn avx2<$S: $crate::backend::cpu::simd::Simd $(, $G: $B)* $($(, const $C: $CT)+)?>($s: $S $(, $a: $t)*) $(-> $r)? {
+                body::<$S $(, $G)* $($(, $C)+)?>($s $(, $a)*)
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi1,bmi2")]
+            fn avx512<$S: $crate::backend::cpu::simd::Simd $(, $G: $B)* $($(, const $C: $CT)+)?>($s: $S $(, $a: $t)*) $(-> $r)? {
+                body::<$S $(, $G)* $($(, $C)+)?>($s $(, $a)*)
+            }
+            match $S::ISA {
+                // SAFETY: a value of `S` exists only where the processor has been found to have these features.
+                #[cfg(target_arch = "x86_64")]
+                $crate::backend::cpu::simd::Isa::Avx2 => unsafe { avx2::<$S $(, $G)* $($(, $C)+)?>($s $(, $a)*) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                $crate::backend::cpu::simd::Isa::Avx512 => unsafe { avx512::<$S $(, $G)* $($(, $C)+)?>($s $(, $a)*) },
+                _ => body::<$S $(, $G)* $($(, $C)+)?>($s $(, $a)*),
+            }
+        }
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn basics<S: Simd>() {
+        let Some(s) = S::detect() else { return };
+        let x: Vec<f32> = (0..S::LANES).map(|i| i as f32 * 0.75 - 3.0).collect();
+        let y: Vec<f32> = (0..S::LANES).map(|i| 2.0 - i as f32).collect();
+        let get = |v: S::V| {
+            let mut out = vec![0.0; S::LANES];
+            s.store(v, &mut out);
+            out
+        };
+        let (a, b) = (s.load(&x), s.load(&y));
+        for i in 0..S::LANES {
+            let (p, q) = (x[i], y[i]);
+            assert_eq!(get(s.add(a, b))[i], p + q);
+            assert_eq!(get(s.fnma(a, b, a))[i], p - p * q);
+            assert_eq!(get(s.max(a, b))[i], p.max(q));
+            assert_eq!(get(s.copysign(a, b))[i], p.abs().copysign(q));
+            assert_eq!(get(s.round(a))[i], p.round_ties_even());
+            assert_eq!(get(s.select_lt(a, b, a, b))[i], if p < q { p } else { q });
+            assert_eq!(get(s.scale2(s.splat(1.5), s.round(a)))[i], 1.5 * p.round_ties_even().exp2());
+            let (m, e) = s.split2(s.add(s.abs(a), s.splat(0.01)));
+            assert_eq!(get(m)[i] * get(e)[i].exp2(), p.abs() + 0.01);
+            assert!((0.707..1.4143).contains(&get(m)[i]));
+        }
+        assert_eq!(s.sum(a), x.iter().sum::<f32>());
+        assert_eq!(s.max_lane(a), x[S::LANES - 1]);
+        assert!(get(s.max(a, s.splat(f32::NAN))).iter().all(|x| x.is_nan()));
+        for n in 0..=S::LANES {
+            let v = get(s.load_part(&x[..n]));
+            assert!(v[..n] == x[..n] && v[n..].iter().all(|&z| z == 0.0));
+            let mut out = vec![9.0; n];
+            s.store_part(a, &mut out);
+            assert_eq!(out, x[..n]);
+        }
+        let bytes: Vec<u8> = (0..16).map(|i| i * 17).collect();
+        let mut back = [0u8; 16];
+        u8::store(s, u8::load(s, &bytes), &mut back);
+        assert_eq!(back[..S::LANES], bytes[..S::LANES]);
+        let values = [1.0, -2.5, 65504.0, 1e-7, 0.1, 3.0e38, f32::INFINITY, -0.0, 1.00390625, 1.01171875, 7.0, 8.0];
+        for pair in values.chunks(S::LANES.min(4)) {
+            let v = s.load_part(pair);
+            let (mut h, mut b) = ([f16::ZERO; MAX_LANES], [bf16::ZERO; MAX_LANES]);
+            f16::store(s, v, &mut h);
+            bf16::store(s, v, &mut b);
+            for (i, &x) in pair.iter().enumerate() {
+                assert_eq!((h[i], b[i]), (f16::from_f32(x), bf16::from_f32(x)), "{x}");
+                assert_eq!(get(f16::load(s, &h))[i], h[i].to_f32());
+                assert_eq!(get(bf16::load(s, &b))[i], b[i].to_f32());
+            }
+        }
+        let mut nan = [bf16::ZERO; MAX_LANES];
+        bf16::store(s, s.splat(f32::NAN), &mut nan);
+        assert!(nan[0].is_nan());
+    }
+
+    #[test]
+    fn every_instruction_set_agrees_with_scalar_arithmetic() {
+        basics::<Portable>();
+        #[cfg(target_arch = "x86_64")]
+        {
+            basics::<Avx2>();
+            basics::<Avx512>();
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Element types on devices, and how a tensor's bytes are arranged.
+
+use crate::error::{Error, Result};
+use std::fmt;
+use std::str::FromStr;
+
+/// Element types that exist on devices. Others (i64, bool, f64) exist in files and on the host only and are cast,
+/// with a range check, on the way in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DType {
+    F32,
+    F16,
+    BF16,
+    I32,
+    U32,
+    U8,
+}
+
+impl DType {
+    /// All of them.
+    pub const ALL: [DType; 6] = [DType::F32, DType::F16, DType::BF16, DType::I32, DType::U32, DType::U8];
+
+    /// The size of an element in bytes.
+    pub const fn bytes(self) -> usize {
+        match self {
+            DType::F32 | DType::I32 | DType::U32 => 4,
+            DType::F16 | DType::BF16 => 2,
+            DType::U8 => 1,
+        }
+    }
+
+    /// Whether it is a floating-point type.
+    pub const fn is_float(self) -> bool {
+        matches!(self, DType::F32 | DType::F16 | DType::BF16)
+    }
+
+    /// The relative spacing of values around one: half an ulp is the error of a rounding. Zero for integers.
+    pub const fn epsilon(self) -> f64 {
+        match self {
+            DType::F32 => 1.1920928955078125e-7,
+            DType::F16 => 9.765625e-4,
+            DType::BF16 => 7.8125e-3,
+            _ => 0.0,
+        }
+    }
+
+    /// The name as text: `f32`, `bf16`, …
+    pub const fn name(self) -> &'static str {
+        match self {
+            DType::F32 => "f32",
+            DType::F16 => "f16",
+            DType::BF16 => "bf16",
+            DType::I32 => "i32",
+            DType::U32 => "u32",
+            DType::U8 => "u8",
+        }
+    }
+}
+
+impl fmt::Display for DType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for DType {
+    type Err = Error;
+    fn from_str(s: &str) -> Result<DType> {
+        let found = DType::ALL.into_iter().find(|d| d.name() == s);
+        found.ok_or_else(|| Error::parse("a dtype", s, "known are f32, f16, bf16, i32, u32, u8"))
+    }
+}
+
+/// A Rust type that is the element of a device dtype.
+pub trait Elem: bytemuck::Pod + Send + Sync + PartialEq + fmt::Debug {
+    /// The dtype.
+    const DTYPE: DType;
+    /// The value in f64, exactly.
+    fn to_f64(self) -> f64;
+    /// The nearest value (floats: round to nearest even; integers: saturating).
+    fn from_f64(x: f64) -> Self;
+}
+
+macro_rules! elem {
+    ($($t:ty, $d:ident, $x:ident => $to:expr, $y:ident => $from:expr;)*) => {$(
+        impl Elem for $t {
+            const DTYPE: DType = DType::$d;
+            #[inline(always)]
+            fn to_f64(self) -> f64 { let $x = self; $to }
+            #[inline(always)]
+            fn from_f64($y: f64) -> Self { $from }
+        }
+    )*};
+}
+elem! {
+    f32, F32, x => x as f64, y => y as f32;
+    half::f16, F16, x => x.to_f64(), y => half::f16::from_f64(y);
+    half::bf16, BF16, x => x.to_f64(), y => half::bf16::from_f64(y);
+    i32, I32, x => x as f64, y => y as i32;
+    u32, U32, x => x as f64, y => y as u32;
+    u8, U8, x => x as f64, y => y as u8;
+}
+
+/// Runs an expression with a type name bound to the element type of a dtype.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! with_elem {
+    ($dtype:expr, $T:ident => $e:expr) => {
+        match $dtype {
+            $crate::DType::F32 => {
+                type $T = f32;
+                $e
+            }
+            $crate::DType::F16 => {
+                type $T = half::f16;
+                $e
+            }
+            $crate::DType::BF16 => {
+                type $T = half::bf16;
+                $e
+            }
+            $crate::DType::I32 => {
+                type $T = i32;
+                $e
+            }
+            $crate::DType::U32 => {
+                type $T = u32;
+                $e
+            }
+            $crate::DType::U8 => {
+                type $T = u8;
+                $e
+            }
+        }
+    };
+}
+
+/// How a tensor's elements are arranged in its bytes; part of every problem that cares.
+///
+/// `Panels` is what the CPU's matrix kernels read: the matrix `[n, k]` (a weight as `[out, in]`) is cut into
+/// panels of `nr` rows; a panel stores, for each group of `kr` consecutive k, the `kr` values of its first row, of
+/// its second row, … , so that a kernel walks it front to back. The last panel and the last group are filled with
+/// zeros: a tensor of shape `[n, k]` holds `ceil(n/nr)·nr · ceil(k/kr)·kr` elements.
+///
+/// With `gated`, the matrix is a pair of `[n/2, k]` stacked: the first half of each panel's `nr` rows comes from the
+/// gate and the second half from the same rows of the other matrix, so that one tile holds both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Format {
+    /// Row-major, as the layout says.
+    #[default]
+    Plain,
+    /// Packed panels.
+    Panels { nr: u16, kr: u16, gated: bool },
+}
+
+impl Format {
+    /// The elements that a matrix of `n` rows and `k` columns takes in this format.
+    pub const fn elements(self, n: usize, k: usize) -> usize {
+        match self {
+            Format::Plain => n * k,
+            Format::Panels { nr, kr, gated } => {
+                let (nr, kr) = (nr as usize, kr as usize);
+                let panels = if gated { (n / 2).div_ceil(nr / 2) } else { n.div_ceil(nr) };
+                panels * nr * k.div_ceil(kr) * kr
+            }
+        }
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Format::Plain => f.write_str("plain"),
+            Format::Panels { nr, kr, gated } => write!(f, "panels{nr}x{kr}{}", if *gated { "g" } else { "" }),
+        }
+    }
+}
+
+impl FromStr for Format {
+    type Err = Error;
+    fn from_str(s: &str) -> Result<Format> {
+        let panels = || -> Option<Format> {
+            let rest = s.strip_prefix("panels")?;
+            let (rest, gated) = rest.strip_suffix('g').map_or((rest, false), |r| (r, true));
+            let (nr, kr) = rest.split_once('x')?;
+            let (nr, kr) = (nr.parse().ok()?, kr.parse().ok()?);
+            (nr > 0 && nr <= 256 && kr > 0 && kr <= 64 && (!gated || nr % 2 == 0)).then_some(Format::Panels {
+                nr,
+                kr,
+                gated,
+            })
+        };
+        if s == "plain" {
+            return Ok(Format::Plain);
+        }
+        panels()
+            .ok_or_else(|| Error::parse("a format", s, "known are plain and panels<nr>x<kr>[g], such as panels32x1"))
+    }
+}
+
+/// An f32 that is compared and hashed by its bits, and whose text parses back to the same bits.
+#[derive(Clone, Copy)]
+pub struct Scalar(pub f32);
+
+impl PartialEq for Scalar {
+    fn eq(&self, other: &Scalar) -> bool {
+        self.0.to_bits() == other.0.to_bits()
+    }
+}
+impl Eq for Scalar {}
+impl std::hash::Hash for Scalar {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.0.to_bits().hash(state);
+    }
+}
+impl fmt::Debug for Scalar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0)
+    }
+}
+impl fmt::Display for Scalar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0)
+    }
+}
+impl FromStr for Scalar {
+    type Err = Error;
+    fn from_str(s: &str) -> Result<Scalar> {
+        s.parse().map(Scalar).map_err(|e: std::num::ParseFloatError| Error::parse("a number", s, e.to_string()))
+    }
+}
+impl From<f32> for Scalar {
+    fn from(x: f32) -> Scalar {
+        Scalar(x)
+    }
+}

@@ -1,0 +1,3 @@
+pub fn sum(_: &crate::Tensor, _: usize) -> crate::Result<crate::Tensor> {
+    todo!()
+}

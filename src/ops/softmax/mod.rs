@@ -1,0 +1,66 @@
+//! Softmax over the last dimension.
+
+mod cases;
+mod cpu;
+mod reference;
+
+use super::problem::problem;
+use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, first, no_gpu_kernels, run};
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::tensor::Tensor;
+
+problem! {
+    /// `out[i, j] = e^(x[i, j] - m_i) / Σ_j e^(x[i, j] - m_i)` with `m_i` the largest value of row i. A row of `-inf` alone
+    /// gives zeros.
+    pub struct Softmax("softmax") {
+        /// Of operand and result.
+        dtype: DType = DType::F32,
+        /// Rows.
+        rows: usize = 1,
+        /// Values in a row.
+        cols: usize = 1,
+    }
+}
+
+impl Softmax {
+    fn checked(self) -> Result<Softmax> {
+        if !self.dtype.is_float() {
+            return Err(Error::problem("softmax", format!("takes floats, got {}", self.dtype)));
+        }
+        Ok(self)
+    }
+}
+
+impl Op for Softmax {
+    const NAME: &'static str = "softmax";
+
+    fn inputs(&self) -> Inputs {
+        [Operand::new("x", self.dtype, &[self.rows, self.cols])].into()
+    }
+    fn outputs(&self) -> Outputs {
+        [Operand::new("out", self.dtype, &[self.rows, self.cols])].into()
+    }
+    /// Subtract, exponentiate, add and divide: the usual count of 5 with the maximum.
+    fn flops(&self) -> u64 {
+        5 * (self.rows * self.cols) as u64
+    }
+    fn cases() -> Vec<Case<Self>> {
+        cases::cases()
+    }
+    fn reference<T: Real>(&self, inputs: &[Option<Vec<T>>], rows: Sample) -> Vec<Vec<T>> {
+        reference::softmax(self, inputs, rows)
+    }
+}
+
+no_gpu_kernels!(Softmax);
+
+/// Softmax over the last dimension.
+///
+/// # Errors
+/// `x` is not of a float dtype.
+pub fn softmax(x: &Tensor) -> Result<Tensor> {
+    let (rows, cols) = x.layout().shape.rows();
+    let op = Softmax { dtype: x.dtype(), rows, cols }.checked()?;
+    first(run(&op, x.device(), &[Some(&x.reshape(&[rows, cols])?)])?).reshape(x.shape())
+}
