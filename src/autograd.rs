@@ -93,10 +93,10 @@ pub fn backward(roots: &[(Tensor, Tensor)], sum: fn(&Tensor, &Tensor) -> Result<
             continue;
         };
         for (parent, grad) in node.parents.iter().zip(step.backward(&grads)?) {
-            if let (Some((parent, output)), Some(grad)) = (parent, grad) {
-                if let Some(slots) = pending.get_mut(&Arc::as_ptr(parent)) {
-                    add(&mut slots[*output as usize], grad)?;
-                }
+            if let (Some((parent, output)), Some(grad)) = (parent, grad)
+                && let Some(slots) = pending.get_mut(&Arc::as_ptr(parent))
+            {
+                add(&mut slots[*output as usize], grad)?;
             }
         }
     }

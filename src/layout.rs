@@ -130,7 +130,7 @@ impl Layout {
 
     /// Whether each row of the last dimension is without gaps.
     pub fn has_rows(&self) -> bool {
-        self.shape.last().is_none_or(|&n| n <= 1 || self.strides[self.shape.len() - 1] == 1)
+        self.shape.last().is_none_or(|&n| n <= 1 || self.strides[self.shape.len() - 1] == 1) || self.shape.count() == 0
     }
 
     /// The elements from the first to one past the last: what a kernel may touch, from `offset` on.

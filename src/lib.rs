@@ -5,6 +5,7 @@
 mod autograd;
 #[allow(unsafe_code)]
 pub mod backend;
+pub mod bench;
 mod cost;
 mod device;
 mod dtype;

@@ -126,11 +126,6 @@ impl Tensor {
         &self.layout.shape
     }
 
-    /// The extent of a dimension, counted from the back: `dim(1)` is the last.
-    pub(crate) fn dim_back(&self, back: usize) -> usize {
-        self.layout.shape.len().checked_sub(back).map_or(1, |i| self.layout.shape[i])
-    }
-
     /// Extents, strides and offset.
     pub fn layout(&self) -> &Layout {
         &self.layout
@@ -181,6 +176,20 @@ impl Tensor {
         let mut values = vec![<T as bytemuck::Zeroable>::zeroed(); self.elements()];
         self.storage.download(self.layout.offset * self.dtype.bytes(), bytemuck::cast_slice_mut(&mut values))?;
         Ok(values)
+    }
+
+    /// The bytes on the host, as they lie.
+    ///
+    /// # Errors
+    /// The tensor is a strided view, or the device fails.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        if !self.layout.is_contiguous() {
+            let why = "it is a strided view; make it contiguous first".into();
+            return Err(Error::View { view: "bytes", shape: self.to_string(), why });
+        }
+        let mut bytes = vec![0; self.bytes()];
+        self.storage.download(self.layout.offset * self.dtype.bytes(), &mut bytes)?;
+        Ok(bytes)
     }
 
     /// The same elements under another layout of the same storage, off the tape.

@@ -19,7 +19,7 @@ pub mod view;
 
 pub use problem::{Case, Class, Fill, Inputs, Operand, Outputs, Sample, Tolerance};
 pub use real::Real;
-pub use run::{AnyOp, Entry, Results, Row, explain, run, run_into, run_row};
+pub use run::{AnyCase, AnyOp, Entry, Results, Row, explain, run, run_into, run_row};
 
 use crate::backend::{Kernels, cpu::Cpu, cuda::Cuda, wgpu::Wgpu};
 use crate::cost::Cost;

@@ -2,6 +2,7 @@
 
 mod buffer;
 mod pool;
+pub mod probe;
 pub mod simd;
 
 pub use buffer::{ALIGNMENT, Buffer, MappedBytes};
@@ -162,6 +163,9 @@ impl<'a> Launch<'a, Cpu> {
 
 fn elements<T: Elem>(arg: &Arg<'_, Cpu>) -> (*mut T, usize) {
     assert_eq!(arg.dtype, T::DTYPE, "a kernel reads its operand with the wrong type");
+    if arg.elements == 0 {
+        return (std::ptr::NonNull::dangling().as_ptr(), 0);
+    }
     let (first, len) = (arg.layout.offset, arg.elements);
     assert!((first + len) * size_of::<T>() <= arg.buffer.len(), "an operand reaches beyond its storage");
     let ptr = arg.buffer.ptr().cast::<T>();

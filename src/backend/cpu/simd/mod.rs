@@ -274,7 +274,7 @@ mod tests {
         let mut back = [0u8; 16];
         u8::store(s, u8::load(s, &bytes), &mut back);
         assert_eq!(back[..S::LANES], bytes[..S::LANES]);
-        let values = [1.0, -2.5, 65504.0, 1e-7, 0.1, 3.0e38, f32::INFINITY, -0.0, 1.00390625, 1.01171875, 7.0, 8.0];
+        let values = [1.0, -2.5, 65504.0, 1e-7, 0.1, 3.0e38, f32::INFINITY, -0.0, 1.0039062, 1.0117188, 7.0, 8.0];
         for pair in values.chunks(S::LANES.min(4)) {
             let v = s.load_part(pair);
             let (mut h, mut b) = ([f16::ZERO; MAX_LANES], [bf16::ZERO; MAX_LANES]);

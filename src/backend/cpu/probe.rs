@@ -1,0 +1,118 @@
+//! What the processor can do at most: dependent-free chains of multiply-adds, and streams of reads.
+
+use super::Device;
+use super::simd::{Isa, Simd};
+use crate::simd_fn;
+use std::hint::black_box;
+use std::time::Instant;
+
+/// Independent chains. With a latency of 4 cycles on 2 ports, 8 fill the pipes; more than 12 get spilled.
+const CHAINS: usize = 12;
+
+simd_fn! {
+    /// `steps` rounds of one multiply-add in each chain.
+    fn fma_chains[S](s, steps: usize) -> f32 {
+        let (x, y) = (s.splat(black_box(0.999)), s.splat(black_box(0.001)));
+        let mut acc = [s.splat(black_box(1.0)); CHAINS];
+        for _ in 0..steps {
+            for a in &mut acc {
+                *a = s.fma(*a, x, y);
+            }
+        }
+        acc.iter().map(|&a| s.sum(a)).sum()
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn bf16_chains(steps: usize) -> f32 {
+    use std::arch::x86_64::*;
+    // SAFETY: both are 512 bits of plain data. 0x2e80 is a small bf16, so that sums stay finite.
+    let x: __m512bh = unsafe { std::mem::transmute(_mm512_set1_epi16(black_box(0x2e80))) };
+    let mut acc = [_mm512_set1_ps(black_box(1.0)); CHAINS];
+    for _ in 0..steps {
+        for a in &mut acc {
+            *a = _mm512_dpbf16_ps(*a, x, x);
+        }
+    }
+    acc.iter().map(|&a| _mm512_reduce_add_ps(a)).sum()
+}
+
+simd_fn! {
+    /// Sums a buffer with eight accumulators: as fast as the memory that it lies in.
+    fn sum[S](s, x: &[f32]) -> f32 {
+        let mut acc = [s.zero(); 8];
+        for block in x.chunks_exact(8 * S::LANES) {
+            for (a, v) in acc.iter_mut().zip(block.chunks_exact(S::LANES)) {
+                *a = s.add(*a, s.load(v));
+            }
+        }
+        acc.iter().map(|&a| s.sum(a)).sum()
+    }
+}
+
+/// Seconds of the fastest of a few runs in which each of the pool's threads calls `work` once.
+fn fastest(device: &Device, runs: usize, work: impl Fn(usize) -> f32 + Sync) -> f64 {
+    let threads = device.pool().threads();
+    let run = |_| {
+        let began = Instant::now();
+        device.pool().run(threads, |i| {
+            black_box(work(i));
+        });
+        began.elapsed().as_secs_f64()
+    };
+    (0..runs).map(run).fold(f64::INFINITY, f64::min)
+}
+
+/// f32 multiply-adds: floating-point operations per second of all threads, with the best instruction set.
+pub fn fma_flops(device: &Device) -> f64 {
+    fn with<S: Simd>(device: &Device) -> f64 {
+        let Some(s) = S::detect() else { return 0.0 };
+        let steps = 400_000;
+        let flops = (steps * CHAINS * S::LANES * 2 * device.pool().threads()) as f64;
+        flops / fastest(device, 15, |_| fma_chains(s, steps))
+    }
+    match device.0.caps.isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => with::<super::simd::Avx512>(device),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => with::<super::simd::Avx2>(device),
+        _ => with::<super::simd::Portable>(device),
+    }
+}
+
+/// bf16 dot products: floating-point operations per second of all threads; `None` if the processor has none.
+pub fn bf16_flops(device: &Device) -> Option<f64> {
+    #[cfg(target_arch = "x86_64")]
+    if device.0.caps.bf16_dot {
+        let steps = 200_000;
+        let flops = (steps * CHAINS * 64 * device.pool().threads()) as f64;
+        // SAFETY: `bf16_dot` says that the processor has the features.
+        return Some(flops / fastest(device, 15, |_| unsafe { bf16_chains(steps) }));
+    }
+    None
+}
+
+/// Bytes per second that all threads together read from buffers of this size each, again and again.
+pub fn read_bytes_per_second(device: &Device, bytes_per_thread: usize) -> f64 {
+    let threads = device.pool().threads();
+    let len = bytes_per_thread / 4;
+    let mut data = vec![1.0f32; len * threads];
+    // Each thread writes its part first, so that its pages are near it.
+    device.pool().chunks_mut(&mut data, len.max(1), |_, part| part.fill(1.5));
+    let passes = ((64 << 20) / bytes_per_thread.max(1)).max(1);
+    let run = |s: &(dyn Fn(&[f32]) -> f32 + Sync)| {
+        fastest(device, 10, |i| {
+            let part = &data[i * len..(i + 1) * len];
+            (0..passes).map(|_| s(black_box(part))).sum()
+        })
+    };
+    let seconds = match device.0.caps.isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => super::simd::Avx512::detect().map(|s| run(&|x| sum(s, x))),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => super::simd::Avx2::detect().map(|s| run(&|x| sum(s, x))),
+        _ => super::simd::Portable::detect().map(|s| run(&|x| sum(s, x))),
+    };
+    (len * 4 * passes * threads) as f64 / seconds.unwrap_or(f64::INFINITY)
+}

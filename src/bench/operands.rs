@@ -1,0 +1,239 @@
+//! Operands for checks and benches: random, reproducible, and arranged as asked.
+
+use crate::device::Device;
+use crate::dtype::{DType, Elem, Format};
+use crate::error::{Error, Result};
+use crate::layout::{Layout, MAX_RANK, Shape, Takes};
+use crate::ops::{self, AnyOp, Fill, Operand};
+use crate::tensor::Tensor;
+use crate::with_elem;
+
+/// How operands lie in memory.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Arrangement {
+    /// Row-major without gaps.
+    #[default]
+    Contiguous,
+    /// Each operand as badly as the kernel's row accepts it: rows at a distance, or dimensions in reverse order, with
+    /// other values in the gaps.
+    Scattered(Vec<Takes>),
+    /// Strides by operand, as a printed call names them.
+    Strides(Vec<Option<Vec<usize>>>),
+}
+
+/// The operands of one problem.
+pub struct Operands {
+    /// For `run`.
+    pub tensors: Vec<Option<Tensor>>,
+    /// The same values in row-major order of the logical shape, for references.
+    pub values: Vec<Option<Vec<f64>>>,
+}
+
+impl Operands {
+    /// Random operands; the same for the same problem and seed.
+    ///
+    /// # Errors
+    /// Memory is short, or strides do not fit the operand.
+    pub fn random(problem: &dyn AnyOp, device: &Device, seed: u64, arrangement: &Arrangement) -> Result<Operands> {
+        let mut out = Operands { tensors: Vec::new(), values: Vec::new() };
+        for (i, o) in problem.inputs().iter() {
+            if !o.present {
+                out.tensors.push(None);
+                out.values.push(None);
+                continue;
+            }
+            let mut random = Random::new(seed.wrapping_mul(0x100_0003).wrapping_add(i as u64));
+            let (tensor, values) = with_elem!(o.dtype, T => operand::<T>(device, o, i, &mut random, arrangement))?;
+            out.tensors.push(Some(tensor));
+            out.values.push(Some(values));
+        }
+        Ok(out)
+    }
+
+    /// As `run` takes them.
+    pub fn refs(&self) -> Vec<Option<&Tensor>> {
+        self.tensors.iter().map(Option::as_ref).collect()
+    }
+
+    /// How they lie.
+    pub fn layouts(&self) -> Vec<Option<Layout>> {
+        self.tensors.iter().map(|t| t.as_ref().filter(|t| t.format() == Format::Plain).map(|t| *t.layout())).collect()
+    }
+}
+
+fn operand<T: Elem>(
+    device: &Device,
+    o: &Operand,
+    i: usize,
+    random: &mut Random,
+    arrangement: &Arrangement,
+) -> Result<(Tensor, Vec<f64>)> {
+    let mut logical: Vec<T> = Vec::with_capacity(o.shape.count());
+    fill(&mut logical, o, random);
+    let values = logical.iter().map(|v| v.to_f64()).collect();
+    let layout = match arrangement {
+        _ if o.format != Format::Plain => Layout::contiguous(o.shape),
+        Arrangement::Contiguous => Layout::contiguous(o.shape),
+        Arrangement::Scattered(takes) => scatter(o.shape, takes.get(i).copied().unwrap_or_default()),
+        Arrangement::Strides(strides) => match strides.get(i).and_then(Option::as_ref) {
+            Some(strides) => strided(o, strides)?,
+            None => Layout::contiguous(o.shape),
+        },
+    };
+    let tensor = place(device, &logical, layout)?;
+    Ok((if o.format == Format::Plain { tensor } else { pack(&tensor, o.format)? }, values))
+}
+
+fn fill<T: Elem>(out: &mut Vec<T>, o: &Operand, random: &mut Random) {
+    let count = o.shape.count();
+    match o.fill {
+        Fill::Normal if T::DTYPE == DType::U8 => {
+            out.extend((0..count).map(|_| T::from_f64((random.next() >> 56) as f64)))
+        }
+        Fill::Normal => out.extend((0..count).map(|_| T::from_f64(random.normal()))),
+        Fill::Affine { scale, offset } => {
+            out.extend((0..count).map(|_| T::from_f64(random.normal() * scale as f64 + offset as f64)));
+        }
+        Fill::Below(limit) => out.extend((0..count).map(|_| T::from_f64(random.below(limit) as f64))),
+        Fill::Ascending(limit) => {
+            let (rows, cols) = o.shape.rows();
+            for _ in 0..rows {
+                let mut row: Vec<u32> = (0..cols).map(|_| random.below(limit)).collect();
+                row.sort_unstable();
+                out.extend(row.into_iter().map(|v| T::from_f64(v as f64)));
+            }
+        }
+    }
+}
+
+/// The worst layout that a kernel accepts.
+fn scatter(shape: Shape, takes: Takes) -> Layout {
+    let mut layout = Layout::contiguous(shape);
+    let rank = shape.len();
+    match takes {
+        Takes::Contiguous => {}
+        Takes::Rows if rank > 1 => {
+            let mut step = shape[rank - 1] + 3;
+            for d in (0..rank - 1).rev() {
+                layout.strides[d] = step;
+                step = step * shape[d].max(1) + 1;
+            }
+            layout.offset = 5;
+        }
+        Takes::Rows => layout.offset = 5,
+        Takes::Strided => {
+            let mut step = 2;
+            for (d, &n) in shape.iter().enumerate() {
+                layout.strides[d] = step;
+                step *= n.max(1);
+            }
+            layout.offset = 3;
+        }
+    }
+    layout
+}
+
+fn strided(o: &Operand, strides: &[usize]) -> Result<Layout> {
+    let fail = |why: &str| Error::Parse { what: "strides", text: format!("{}:{strides:?}", o.name), why: why.into() };
+    if strides.len() != o.shape.len() {
+        return Err(fail("as many strides as dimensions are needed"));
+    }
+    let mut layout = Layout { shape: o.shape, strides: [0; MAX_RANK], offset: 0 };
+    layout.strides[..strides.len()].copy_from_slice(strides);
+    let span =
+        o.shape.iter().zip(strides).try_fold(1usize, |n, (&d, &s)| n.checked_add(d.saturating_sub(1).checked_mul(s)?));
+    if span.is_none_or(|n| n > 1 << 32) {
+        return Err(fail("they reach too far"));
+    }
+    Ok(layout)
+}
+
+/// A tensor with the values in the places that the layout gives them, and a value that spoils any sum in all others.
+fn place<T: Elem>(device: &Device, values: &[T], layout: Layout) -> Result<Tensor> {
+    if layout.is_contiguous() && layout.offset == 0 {
+        return Tensor::from_slice(device, values, &layout.shape);
+    }
+    let mut all = vec![T::from_f64(f64::NAN); layout.offset + layout.span()];
+    let mut index = [0usize; MAX_RANK];
+    for &v in values {
+        let at: usize = index.iter().zip(layout.strides).map(|(i, s)| i * s).sum();
+        all[layout.offset + at] = v;
+        for d in (0..layout.shape.len()).rev() {
+            index[d] += 1;
+            if index[d] < layout.shape[d] {
+                break;
+            }
+            index[d] = 0;
+        }
+    }
+    let len = all.len();
+    Ok(Tensor::from_slice(device, &all, &[len])?.with_layout(layout))
+}
+
+/// A problem with the arrangement of its operands, as a profile prints it.
+pub struct Call {
+    pub problem: Box<dyn AnyOp>,
+    pub arrangement: Arrangement,
+}
+
+/// Reads `op(field=value,…) operand:strides=…x… …`.
+///
+/// # Errors
+/// Unknown op, field or operand, or a value that does not parse or contradicts the others.
+pub fn parse_call(text: &str) -> Result<Call> {
+    let entry = ops::find(text)?;
+    let end = text.find(')').map_or(text.len(), |i| i + 1);
+    let (head, tail) = text.split_at(end);
+    let problem = (entry.parse)(head)?;
+    let inputs = problem.inputs();
+    let mut strides: Vec<Option<Vec<usize>>> = vec![None; inputs.iter().count()];
+    for word in tail.split_whitespace() {
+        let fail = |why: &str| Error::parse("an operand's strides", word, why);
+        let (name, list) = word.split_once(":strides=").ok_or_else(|| fail("expected operand:strides=4096x1"))?;
+        let place = inputs.iter().find(|(_, o)| o.name == name && o.present);
+        let (i, o) = place.ok_or_else(|| fail("the problem has no such operand"))?;
+        let list: std::result::Result<Vec<usize>, _> = list.split('x').map(str::parse).collect();
+        let list = list.map_err(|_| fail("strides are numbers joined by x"))?;
+        strided(o, &list)?;
+        strides[i] = Some(list);
+    }
+    let arrangement =
+        if strides.iter().all(Option::is_none) { Arrangement::Contiguous } else { Arrangement::Strides(strides) };
+    Ok(Call { problem, arrangement })
+}
+
+/// A stream of pseudo-random numbers: splitmix64.
+struct Random(u64);
+
+impl Random {
+    fn new(seed: u64) -> Random {
+        Random(seed ^ 0x6c61_7069_6461_7279)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Uniform in (0, 1].
+    fn unit(&mut self) -> f64 {
+        ((self.next() >> 11) + 1) as f64 / (1u64 << 53) as f64
+    }
+
+    /// By Box and Muller.
+    fn normal(&mut self) -> f64 {
+        let (u, v) = (self.unit(), self.unit());
+        (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()
+    }
+
+    fn below(&mut self, limit: u32) -> u32 {
+        (self.next() % u64::from(limit.max(1))) as u32
+    }
+}
+
+fn pack(_: &Tensor, format: Format) -> Result<Tensor> {
+    Err(Error::NotSupported(format!("operands of format {format}")))
+}

@@ -1,0 +1,105 @@
+//! The limits of a device, measured: what kernels' times are held against.
+
+use crate::backend::Backend;
+use crate::backend::cpu::{self, Cpu, probe};
+use crate::cost::Cost;
+use crate::device::Device;
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use serde_json::{Value, json};
+
+/// Measured limits of a device.
+#[derive(Clone, Debug)]
+pub struct Peaks {
+    /// Threads that the figures are for.
+    pub threads: usize,
+    /// f32 multiply-adds, floating-point operations per second.
+    pub fma_flops: f64,
+    /// bf16 dot products, if the device has them.
+    pub bf16_flops: Option<f64>,
+    /// Reading memory: the size up to which a working set (of all threads) lives in a level, and the bytes per second;
+    /// smallest level first.
+    pub read: Vec<(&'static str, usize, f64)>,
+}
+
+/// What limits a problem.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bound {
+    /// The least possible seconds.
+    pub seconds: f64,
+    /// `"fma"`, `"bf16 dot"` or a level of memory.
+    pub by: &'static str,
+}
+
+impl Peaks {
+    /// Measures a device; takes about two seconds.
+    ///
+    /// # Errors
+    /// There are no probes for the device.
+    pub fn measure(device: &Device) -> Result<Peaks> {
+        let cpu: &cpu::Device = device
+            .as_cpu()
+            .ok_or_else(|| Error::Device { device: device.backend().into(), why: "has no probes yet".into() })?;
+        let threads = cpu.pool().threads();
+        let [_, l2, l3] = Cpu::caps(cpu).cache_bytes;
+        // A shared last level serves other guests too: beyond 24 MB count on DRAM.
+        let l3 = l3.min(24 << 20);
+        let dram_bytes = (512 << 20) / threads;
+        let read = |bytes: usize| probe::read_bytes_per_second(cpu, bytes);
+        Ok(Peaks {
+            threads,
+            fma_flops: probe::fma_flops(cpu),
+            bf16_flops: probe::bf16_flops(cpu),
+            read: vec![
+                ("L2", l2 * threads, read(l2 / 2)),
+                ("L3", l3.max(l2 * threads), read(l3 / 2 / threads)),
+                ("DRAM", usize::MAX, read(dram_bytes)),
+            ],
+        })
+    }
+
+    /// The time below which no kernel can go: the larger of arithmetic and traffic. `narrow` says that both factors of
+    /// the products are bf16.
+    pub fn bound(&self, cost: Cost, narrow: bool) -> Bound {
+        let (by, flops) = match self.bf16_flops {
+            Some(flops) if narrow => ("bf16 dot", flops),
+            _ => ("fma", self.fma_flops),
+        };
+        let arithmetic = Bound { seconds: cost.flops as f64 / flops, by };
+        let level = self.read.iter().find(|(_, up_to, _)| cost.bytes() <= *up_to as u64);
+        let traffic = level.map(|&(by, _, rate)| Bound { seconds: cost.bytes() as f64 / rate, by });
+        match traffic {
+            Some(traffic) if traffic.seconds > arithmetic.seconds => traffic,
+            _ => arithmetic,
+        }
+    }
+
+    /// As text, one limit a line.
+    pub fn table(&self) -> String {
+        let mut out = format!("peaks, {} threads:  fma f32 {:.1} GFLOP/s", self.threads, self.fma_flops / 1e9);
+        if let Some(bf16) = self.bf16_flops {
+            out.push_str(&format!(",  bf16 dot {:.1} GFLOP/s", bf16 / 1e9));
+        }
+        for (name, _, rate) in &self.read {
+            out.push_str(&format!(",  {name} read {:.1} GB/s", rate / 1e9));
+        }
+        out
+    }
+
+    /// As JSON: rates per second.
+    pub fn json(&self) -> Value {
+        let read: serde_json::Map<String, Value> =
+            self.read.iter().map(|(n, _, r)| (n.to_string(), json!(r / 1e9))).collect();
+        json!({
+            "threads": self.threads, "fma_f32_gflops": self.fma_flops / 1e9,
+            "dot_bf16_gflops": self.bf16_flops.map(|f| f / 1e9), "read_gbs": read,
+        })
+    }
+}
+
+/// Whether a problem multiplies bf16 by bf16.
+pub(super) fn is_narrow(problem: &dyn crate::ops::AnyOp) -> bool {
+    let inputs = problem.inputs();
+    let mut floats = inputs.iter().take(2).filter(|(_, o)| o.present);
+    floats.all(|(_, o)| o.dtype == DType::BF16)
+}

@@ -1,0 +1,91 @@
+//! Timing with a stopping rule.
+
+use crate::error::Result;
+use std::time::{Duration, Instant};
+
+/// When a measurement ends: once the median is known well enough, or the time is spent.
+#[derive(Clone, Copy, Debug)]
+pub struct Stop {
+    /// At least this many runs.
+    pub min_runs: usize,
+    /// Ends when half the distance from the 10th to the 90th percentile, divided by the median and by the root of the
+    /// number of runs, is below this.
+    pub relative_deviation: f64,
+    /// Ends after this much time all the same.
+    pub budget: Duration,
+}
+
+impl Default for Stop {
+    fn default() -> Stop {
+        Stop { min_runs: 5, relative_deviation: 0.005, budget: Duration::from_secs(1) }
+    }
+}
+
+/// Seconds of one run, over many.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    pub median: f64,
+    pub p10: f64,
+    pub p90: f64,
+    pub min: f64,
+    pub runs: usize,
+    /// The least processor time of a run, all threads together, where the system tells it.
+    pub cpu: Option<f64>,
+}
+
+/// Runs shorter than this are repeated inside one sample, so that the clock's own cost vanishes.
+const SAMPLE_SECONDS: f64 = 2e-4;
+
+/// Times `work`, after two calls to warm up.
+///
+/// # Errors
+/// Those of `work`.
+pub fn time(stop: Stop, mut work: impl FnMut() -> Result<()>) -> Result<Timing> {
+    work()?;
+    let began = Instant::now();
+    work()?;
+    let once = began.elapsed().as_secs_f64();
+    let inner = ((SAMPLE_SECONDS / once.max(1e-9)) as usize).clamp(1, 10_000);
+    let began = Instant::now();
+    let mut samples: Vec<f64> = Vec::new();
+    let mut cpu = f64::INFINITY;
+    loop {
+        let (clock, before) = (Instant::now(), cpu_seconds());
+        for _ in 0..inner {
+            work()?;
+        }
+        let (after, wall) = (cpu_seconds(), clock.elapsed().as_secs_f64());
+        samples.push(wall / inner as f64);
+        if let (Some(before), Some(after)) = (before, after) {
+            cpu = cpu.min((after - before) / inner as f64);
+        }
+        let spent = began.elapsed();
+        if samples.len() >= stop.min_runs && (spent >= stop.budget || deviation(&samples) <= stop.relative_deviation) {
+            break;
+        }
+        if spent >= 4 * stop.budget {
+            break;
+        }
+    }
+    samples.sort_by(f64::total_cmp);
+    let at = |q: f64| samples[((samples.len() - 1) as f64 * q).round() as usize];
+    let cpu = cpu.is_finite().then_some(cpu);
+    Ok(Timing { median: at(0.5), p10: at(0.1), p90: at(0.9), min: samples[0], runs: samples.len() * inner, cpu })
+}
+
+fn deviation(samples: &[f64]) -> f64 {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = |q: f64| sorted[((sorted.len() - 1) as f64 * q).round() as usize];
+    (at(0.9) - at(0.1)) / 2.0 / at(0.5) / (samples.len() as f64).sqrt()
+}
+
+/// Processor time of all threads of the process so far, from Linux' scheduler; `None` elsewhere.
+fn cpu_seconds() -> Option<f64> {
+    let mut total = 0u64;
+    for task in std::fs::read_dir("/proc/self/task").ok()? {
+        let stat = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+        total += stat.split_whitespace().next()?.parse::<u64>().ok()?;
+    }
+    Some(total as f64 * 1e-9)
+}

@@ -1,0 +1,71 @@
+//! Every kernel that this machine can run, on every case, against the f64 reference; contiguous and scattered operands.
+
+use lapidary::bench::{Arrangement, Expected, Operands, check};
+use lapidary::ops::{CATALOG, Class};
+use lapidary::{Device, Takes};
+
+/// Cases of model shapes are checked up to this many floating-point operations or bytes; `lapidary check` does all.
+const BUDGET: u64 = 60_000_000;
+
+#[test]
+fn every_kernel_agrees_with_the_reference() {
+    let device = Device::cpu_with_threads(2).unwrap();
+    let (mut checked, mut failures) = (0, Vec::new());
+    for entry in CATALOG {
+        for case in (entry.cases)().into_iter().filter(|c| c.within(BUDGET)) {
+            let problem = &*case.problem;
+            let rows = problem.explain(&device, &[]);
+            assert!(rows.iter().any(|r| r.selected), "{}: no kernel takes it", problem.text());
+            let mut expected = None;
+            for takes in [Takes::Contiguous, Takes::Rows, Takes::Strided] {
+                let arrangement = Arrangement::Scattered(vec![takes; problem.inputs().iter().count()]);
+                let operands = Operands::random(problem, &device, 7, &arrangement).unwrap();
+                let expected = expected.get_or_insert_with(|| Expected::new(problem, &operands.values));
+                for row in rows.iter().filter(|r| r.unsupported.is_none()) {
+                    checked += 1;
+                    let failure = match check(problem, &device, Some(row.name), &operands, expected) {
+                        Ok(verdict) => verdict.failure,
+                        Err(e) => Some(e.to_string()),
+                    };
+                    if let Some(failure) = failure {
+                        failures.push(format!("{} {} {takes:?}: {failure}", row.name, problem.text()));
+                    }
+                }
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{} of {checked} checks failed:\n{}", failures.len(), failures.join("\n"));
+    println!("{checked} checks");
+}
+
+#[test]
+fn results_do_not_depend_on_the_number_of_threads() {
+    let devices = [1, 3].map(|n| Device::cpu_with_threads(n).unwrap());
+    for entry in CATALOG {
+        for case in (entry.cases)().into_iter().filter(|c| c.within(BUDGET)) {
+            let problem = &*case.problem;
+            for row in problem.explain(&devices[0], &[]).iter().filter(|r| r.unsupported.is_none()) {
+                let bits = devices.each_ref().map(|device| {
+                    let operands = Operands::random(problem, device, 3, &Arrangement::Contiguous).unwrap();
+                    let results = problem.run(device, Some(row.name), &operands.refs()).unwrap();
+                    results.into_iter().flatten().map(|t| t.to_bytes().unwrap()).collect::<Vec<_>>()
+                });
+                assert!(bits[0] == bits[1], "{} {}: 1 and 3 threads differ", row.name, problem.text());
+            }
+        }
+    }
+}
+
+#[test]
+fn problems_print_as_they_parse() {
+    for entry in CATALOG {
+        let mut classes = [0; 2];
+        for case in (entry.cases)() {
+            let text = case.problem.text();
+            assert_eq!((entry.parse)(&text).unwrap().text(), text);
+            assert_eq!(case.problem.name(), entry.name);
+            classes[(case.class == Class::Model) as usize] += 1;
+        }
+        assert!(classes.iter().all(|&n| n > 0), "{} lacks edge or model cases", entry.name);
+    }
+}
