@@ -22,6 +22,7 @@ struct Inner {
     memory: Counters,
 }
 
+#[allow(dead_code)] // the GPU members are frames: nothing opens them yet
 pub(crate) enum Kind {
     Cpu(cpu::Device),
     Wgpu(wgpu::Device),

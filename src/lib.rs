@@ -6,14 +6,17 @@ mod autograd;
 #[allow(unsafe_code)]
 pub mod backend;
 pub mod bench;
+pub mod checkpoint;
 mod cost;
 mod device;
 mod dtype;
 mod error;
 mod layout;
+pub mod media;
 pub mod ops;
 pub mod profile;
 mod tensor;
+pub mod text;
 
 pub use autograd::{Gradients, NoGrad, backward, no_grad};
 pub use cost::Cost;

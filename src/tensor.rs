@@ -73,7 +73,7 @@ impl Tensor {
     /// The number of bytes is not the shape's, or memory is short.
     pub fn from_mapped(device: &Device, bytes: MappedBytes, dtype: DType, shape: &[usize]) -> Result<Tensor> {
         let shape = Shape::new(shape)?;
-        if bytes.as_ptr() as usize % dtype.bytes() != 0 {
+        if !(bytes.as_ptr() as usize).is_multiple_of(dtype.bytes()) {
             return Tensor::from_bytes(device, &bytes, dtype, &shape);
         }
         let (len, copy) = (bytes.len(), bytes.clone());

@@ -81,7 +81,7 @@ fn operand<T: Elem>(
         },
     };
     let tensor = place(device, &logical, layout)?;
-    Ok((if o.format == Format::Plain { tensor } else { pack(&tensor, o.format)? }, values))
+    Ok((if o.format == Format::Plain { tensor } else { ops::pack_rhs::pack(&tensor, o.format)? }, values))
 }
 
 fn fill<T: Elem>(out: &mut Vec<T>, o: &Operand, random: &mut Random) {
@@ -232,8 +232,4 @@ impl Random {
     fn below(&mut self, limit: u32) -> u32 {
         (self.next() % u64::from(limit.max(1))) as u32
     }
-}
-
-fn pack(_: &Tensor, format: Format) -> Result<Tensor> {
-    Err(Error::NotSupported(format!("operands of format {format}")))
 }

@@ -7,9 +7,13 @@
 //!
 //! Tensors have the last dimension innermost; strides are in elements.
 
+pub mod activation;
 pub mod concat;
 pub mod copy;
 pub mod elementwise;
+pub mod gemm;
+pub mod pack_rhs;
+mod panels;
 pub(crate) mod problem;
 mod real;
 pub mod reduce;
@@ -34,6 +38,8 @@ macro_rules! for_each_op {
     ($then:ident) => {
         $then! {
             copy::Copy,
+            gemm::Gemm,
+            pack_rhs::PackRhs,
             softmax::Softmax,
         }
     };

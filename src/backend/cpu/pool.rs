@@ -224,7 +224,11 @@ mod tests {
     fn a_nested_loop_runs_where_it_is() {
         let pool = Pool::new(3);
         let count = AtomicUsize::new(0);
-        pool.run(4, |_| pool.run(5, |_| drop(count.fetch_add(1, Ordering::Relaxed))));
+        pool.run(4, |_| {
+            pool.run(5, |_| {
+                count.fetch_add(1, Ordering::Relaxed);
+            });
+        });
         assert_eq!(count.into_inner(), 20);
     }
 
@@ -234,7 +238,9 @@ mod tests {
         let caught = catch_unwind(AssertUnwindSafe(|| pool.run(10, |i| assert!(i != 7))));
         assert!(caught.is_err());
         let count = AtomicUsize::new(0);
-        pool.run(10, |_| drop(count.fetch_add(1, Ordering::Relaxed)));
+        pool.run(10, |_| {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
         assert_eq!(count.into_inner(), 10);
     }
 }

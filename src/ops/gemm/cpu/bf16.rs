@@ -1,0 +1,117 @@
+//! The bf16 register tile: pairs of bf16 products by `vdpbf16ps` (AVX512_BF16), 14 x 32 with kr = 2.
+//!
+//! A step is two values of k: lhs as one 32-bit pair that is broadcast, rhs as 16 interleaved pairs a vector. Twice the
+//! multiply-adds of f32 per instruction, same registers as the f32 tile. The instruction flushes subnormals and rounds
+//! its own way, so sums differ from f32's in the last bits.
+#![allow(unsafe_code)] // intrinsics, behind a check of the processor
+
+use super::blocked::{self, LDA, Tile};
+use super::{Format, Gemm};
+use crate::backend::cpu::simd::{Avx512, Isa, Simd};
+use crate::backend::cpu::{Caps, Cpu};
+use crate::backend::{Kernel, Launch};
+use crate::dtype::DType;
+use crate::error::{Result, Unsupported};
+use half::bf16;
+use std::arch::x86_64::*;
+
+pub(super) fn panels(gated: bool) -> Format {
+    Format::Panels { nr: 32, kr: 2, gated }
+}
+
+pub(super) fn supports(op: &Gemm, caps: &Caps) -> Result<(), Unsupported> {
+    caps.has(Isa::Avx512)?;
+    Unsupported::require("a processor with AVX512_BF16", caps.bf16_dot)?;
+    Unsupported::require("bf16 on both sides", op.lhs == DType::BF16 && op.rhs == DType::BF16)?;
+    let own = op.format == Format::Plain || op.format == panels(op.gated);
+    Unsupported::require("rhs plain or in panels32x2", own)
+}
+
+pub(super) fn workspace(op: &Gemm, _: &Caps) -> usize {
+    blocked::workspace_bytes(op, 2, panels(op.gated))
+}
+
+pub(super) fn launch(_: &Kernel<Cpu, Gemm>, op: &Gemm, l: &mut Launch<'_, Cpu>) -> Result<()> {
+    let tile = Bf16Tile(Avx512::detect().expect("supports() has checked it"));
+    blocked::run(tile, op, panels(op.gated), l);
+    Ok(())
+}
+
+/// Made only by `launch`, after `supports` has found AVX512_BF16.
+struct Bf16Tile(Avx512);
+
+impl Tile for Bf16Tile {
+    type S = Avx512;
+    type Source = bf16;
+    type Step = u32;
+    type Rhs = bf16;
+    const KR: usize = 2;
+    const MR: usize = 14;
+
+    fn simd(&self) -> Avx512 {
+        self.0
+    }
+
+    fn pack_row(&self, row: &[bf16], out: &mut [u32]) {
+        let pairs = row.chunks_exact(2);
+        let odd = pairs.remainder().first();
+        for (pair, out) in pairs.zip(out.iter_mut()) {
+            *out = u32::from(pair[0].to_bits()) | u32::from(pair[1].to_bits()) << 16;
+        }
+        if let Some(last) = odd {
+            out[row.len() / 2] = u32::from(last.to_bits());
+        }
+    }
+
+    fn multiply(&self, rows: usize, lhs: &[u32], rhs: &[bf16], steps: usize, acc: &mut [f32]) {
+        // SAFETY (all arms): the processor has the features, see `Bf16Tile`.
+        unsafe {
+            match rows {
+                1 => tile::<1>(lhs, rhs, steps, acc),
+                2 => tile::<2>(lhs, rhs, steps, acc),
+                3 => tile::<3>(lhs, rhs, steps, acc),
+                4 => tile::<4>(lhs, rhs, steps, acc),
+                5 => tile::<5>(lhs, rhs, steps, acc),
+                6 => tile::<6>(lhs, rhs, steps, acc),
+                7 => tile::<7>(lhs, rhs, steps, acc),
+                8 => tile::<8>(lhs, rhs, steps, acc),
+                9 => tile::<9>(lhs, rhs, steps, acc),
+                10 => tile::<10>(lhs, rhs, steps, acc),
+                11 => tile::<11>(lhs, rhs, steps, acc),
+                12 => tile::<12>(lhs, rhs, steps, acc),
+                13 => tile::<13>(lhs, rhs, steps, acc),
+                _ => tile::<14>(lhs, rhs, steps, acc),
+            }
+        }
+    }
+}
+
+/// acc[r, :] += Σ_p lhs[r, p] · rhs[p, :] over pairs p; lhs rows lie LDA pairs apart, acc rows 32.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+fn tile<const ROWS: usize>(lhs: &[u32], rhs: &[bf16], steps: usize, acc: &mut [f32]) {
+    assert!(lhs.len() >= (ROWS - 1) * LDA + steps && rhs.len() >= steps * 64 && acc.len() >= ROWS * 32);
+    // SAFETY: every access below lies inside the three ranges that were just asserted: acc[r·32 .. r·32 + 32] for r < ROWS,
+    // rhs[p·64 .. p·64 + 64] and lhs[r·LDA + p] for p < steps. Vectors are read and written unaligned.
+    unsafe {
+        let mut c = [[_mm512_setzero_ps(); 2]; ROWS];
+        for (r, c) in c.iter_mut().enumerate() {
+            *c = [_mm512_loadu_ps(acc.as_ptr().add(r * 32)), _mm512_loadu_ps(acc.as_ptr().add(r * 32 + 16))];
+        }
+        let (mut a, mut b) = (lhs.as_ptr(), rhs.as_ptr().cast::<__m512i>());
+        for _ in 0..steps {
+            let b0: __m512bh = std::mem::transmute(_mm512_loadu_si512(b));
+            let b1: __m512bh = std::mem::transmute(_mm512_loadu_si512(b.add(1)));
+            for (r, c) in c.iter_mut().enumerate() {
+                let pair: __m512bh = std::mem::transmute(_mm512_set1_epi32(*a.add(r * LDA) as i32));
+                c[0] = _mm512_dpbf16_ps(c[0], pair, b0);
+                c[1] = _mm512_dpbf16_ps(c[1], pair, b1);
+            }
+            a = a.add(1);
+            b = b.add(2);
+        }
+        for (r, c) in c.iter().enumerate() {
+            _mm512_storeu_ps(acc.as_mut_ptr().add(r * 32), c[0]);
+            _mm512_storeu_ps(acc.as_mut_ptr().add(r * 32 + 16), c[1]);
+        }
+    }
+}

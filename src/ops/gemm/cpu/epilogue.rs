@@ -1,0 +1,90 @@
+//! What happens to sums on their way out: bias, activation, gate, residual, rounding.
+#![allow(unsafe_code)] // blocks of the result are written by different threads through one pointer
+
+use crate::backend::cpu::simd::{Lane, Simd};
+use crate::ops::activation::Activation;
+use crate::simd_fn;
+use std::marker::PhantomData;
+
+/// What a problem asks for.
+pub(super) struct Epilogue<'a> {
+    /// [n], gated [2n].
+    pub bias: Option<&'a [f32]>,
+    pub activation: Activation,
+    /// [rows, n]
+    pub residual: Option<&'a [f32]>,
+    pub gated: bool,
+    /// Columns of the result.
+    pub n: usize,
+}
+
+/// The rows of a result, of which each thread writes other parts.
+pub(super) struct Rows<'a, O> {
+    base: *mut O,
+    rows: usize,
+    n: usize,
+    whole: PhantomData<&'a mut [O]>,
+}
+
+// SAFETY: threads write disjoint parts, see `part`.
+unsafe impl<O: Send> Sync for Rows<'_, O> {}
+
+impl<'a, O> Rows<'a, O> {
+    pub fn new(out: &'a mut [O], n: usize) -> Self {
+        Rows { base: out.as_mut_ptr(), rows: out.len() / n.max(1), n, whole: PhantomData }
+    }
+
+    /// Columns `from..to` of a row.
+    ///
+    /// # Safety
+    /// While the slice lives, nobody else may hold one that overlaps it.
+    #[allow(clippy::mut_from_ref)]
+    #[inline(always)]
+    pub unsafe fn part(&self, row: usize, from: usize, to: usize) -> &mut [O] {
+        assert!(row < self.rows && from <= to && to <= self.n);
+        // SAFETY: inside the slice that `new` was given; the caller vouches for uniqueness.
+        unsafe { std::slice::from_raw_parts_mut(self.base.add(row * self.n + from), to - from) }
+    }
+}
+
+simd_fn! {
+    /// Finishes `acc`, rows of two vectors, and stores it from row `top` and column `left` of the result, up to column
+    /// `right`. A gated row holds a vector of gates and one of the values that they open.
+    pub(super) fn store[S, O: Lane](s, e: &Epilogue<'_>, acc: &[f32], top: usize, left: usize, right: usize, out: &Rows<'_, O>) {
+        let nr = 2 * S::LANES;
+        let vectors = if e.gated { 1 } else { 2 };
+        for v in 0..vectors {
+            let from = left + v * S::LANES;
+            if from >= right {
+                break;
+            }
+            let to = (from + S::LANES).min(right);
+            let bias = |at: usize| e.bias.map_or(s.zero(), |b| load(s, &b[at..], to - from));
+            let shift = bias(from);
+            let value_shift = if e.gated { bias(e.n + from) } else { s.zero() };
+            for (r, acc) in acc.chunks_exact(nr).enumerate() {
+                let mut x = e.activation.apply(s, s.add(s.load(&acc[v * S::LANES..]), shift));
+                if e.gated {
+                    x = s.mul(x, s.add(s.load(&acc[S::LANES..]), value_shift));
+                }
+                if let Some(residual) = e.residual {
+                    let at = (top + r) * e.n;
+                    x = s.add(x, load(s, &residual[at + from..], to - from));
+                }
+                // SAFETY: blocks of the result do not overlap, and one thread works on each.
+                let out = unsafe { out.part(top + r, from, to) };
+                if out.len() == S::LANES {
+                    O::store(s, x, out);
+                } else {
+                    O::store_part(s, x, out);
+                }
+            }
+        }
+    }
+}
+
+/// A whole vector, or the `count` values that there are.
+#[inline(always)]
+fn load<S: Simd>(s: S, x: &[f32], count: usize) -> S::V {
+    if count == S::LANES { s.load(x) } else { s.load_part(&x[..count]) }
+}

@@ -1,0 +1,100 @@
+//! Matrix products on the CPU.
+//!
+//! Layouts: lhs [m, k] with contiguous rows at any distance; rhs [n, k] plain with any strides, or in panels of nr = 2
+//! vectors; out contiguous.
+//!
+//! Algorithm (Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication"), see `blocked.rs`:
+//! 1. lhs is copied, k in blocks of KC, into rows of a fixed distance: rows, not columns, since the kernel only broadcasts
+//!    its values, and with a fixed distance all rows of a tile are reached from one pointer.
+//! 2. A plain rhs is packed into panels in the workspace; a prepared one is read where it lies.
+//! 3. Work is cut into blocks of the result. A block walks k; for each KC, each rhs panel meets each group of rows in a
+//!    register tile of mr x nr (`tile.rs`, `bf16.rs`), kept in L1 or L2 between KCs.
+//! 4. After the last KC the tile passes once through the epilogue (`epilogue.rs`).
+//!
+//! Few rows and a plain rhs take dot products instead (`dot.rs`): nothing is packed, the rhs is read once.
+//!
+//! Bound: arithmetic for m above about 16, memory (the rhs, read once) below.
+
+#[cfg(target_arch = "x86_64")]
+mod bf16;
+mod blocked;
+mod dot;
+mod epilogue;
+mod tile;
+
+use super::Gemm;
+#[cfg(target_arch = "x86_64")]
+use crate::backend::cpu::simd::{Avx2, Avx512};
+use crate::backend::cpu::simd::{Isa, Portable, Simd};
+use crate::backend::cpu::{Caps, Cpu};
+use crate::backend::{Kernel, Kernels, Launch};
+use crate::dtype::{DType, Format};
+use crate::error::{Result, Unsupported};
+use crate::layout::Takes;
+use crate::ops::with_lane;
+
+const TAKES: &[Takes] = &[Takes::Rows, Takes::Strided];
+
+impl Kernels<Cpu> for Gemm {
+    const KERNELS: &'static [Kernel<Cpu, Self>] = &[
+        #[cfg(target_arch = "x86_64")]
+        dot_row::<Avx512>("gemm_dot__avx512"),
+        #[cfg(target_arch = "x86_64")]
+        dot_row::<Avx2>("gemm_dot__avx2"),
+        dot_row::<Portable>("gemm_dot__portable"),
+        #[cfg(target_arch = "x86_64")]
+        Kernel::new("gemm_bf16_panels32x2__avx512bf16_mr14", bf16::supports, bf16::launch)
+            .takes(TAKES)
+            .tunables(&[("mr", 14), ("nr", 32), ("kr", 2), ("kc", 2 * blocked::KC as u32)])
+            .workspace(bf16::workspace),
+        #[cfg(target_arch = "x86_64")]
+        tiled_row::<Avx512>("gemm_f32_panels32__avx512_mr14", &[("mr", 14), ("nr", 32), ("kc", blocked::KC as u32)]),
+        #[cfg(target_arch = "x86_64")]
+        tiled_row::<Avx2>("gemm_f32_panels16__avx2_mr6", &[("mr", 6), ("nr", 16), ("kc", blocked::KC as u32)]),
+        tiled_row::<Portable>("gemm_f32_panels16__portable_mr4", &[("mr", 4), ("nr", 16), ("kc", blocked::KC as u32)]),
+    ];
+}
+
+const fn dot_row<S: Simd>(name: &'static str) -> Kernel<Cpu, Gemm> {
+    Kernel::new(name, dot::supports::<S>, dot::launch::<S>).takes(&[Takes::Rows, Takes::Rows]).suits(dot::suits)
+}
+
+const fn tiled_row<S: Simd>(name: &'static str, tunables: &'static [(&'static str, u32)]) -> Kernel<Cpu, Gemm> {
+    Kernel::new(name, supports::<S>, launch::<S>).takes(TAKES).tunables(tunables).workspace(workspace::<S>)
+}
+
+/// The format of the panels that the f32 tiles of an instruction set read.
+fn panels<S: Simd>(gated: bool) -> Format {
+    Format::Panels { nr: 2 * S::LANES as u16, kr: 1, gated }
+}
+
+/// The format that this processor's best kernel reads.
+pub(super) fn wanted_format(caps: &Caps, lhs: DType, rhs: DType, gated: bool) -> Format {
+    #[cfg(target_arch = "x86_64")]
+    match caps.isa {
+        Isa::Avx512 if caps.bf16_dot && lhs == DType::BF16 && rhs == DType::BF16 => return bf16::panels(gated),
+        Isa::Avx512 => return panels::<Avx512>(gated),
+        Isa::Avx2 => return panels::<Avx2>(gated),
+        Isa::Portable => {}
+    }
+    let _ = (caps, lhs, rhs);
+    panels::<Portable>(gated)
+}
+
+fn supports<S: Simd>(op: &Gemm, caps: &Caps) -> Result<(), Unsupported> {
+    caps.has(S::ISA)?;
+    let own = op.format == Format::Plain || op.format == panels::<S>(op.gated);
+    Unsupported::require("rhs plain or in panels of this kernel's width (nr) and kr = 1", own)
+}
+
+fn workspace<S: Simd>(op: &Gemm, _: &Caps) -> usize {
+    blocked::workspace_bytes(op, 1, panels::<S>(op.gated))
+}
+
+fn launch<S: Simd>(_: &Kernel<Cpu, Gemm>, op: &Gemm, l: &mut Launch<'_, Cpu>) -> Result<()> {
+    let s = S::detect().expect("supports() has checked it");
+    with_lane!(op.lhs, L => with_lane!(op.rhs, R => {
+        blocked::run(tile::F32Tile::<S, L, R>::new(s), op, panels::<S>(op.gated), l)
+    }));
+    Ok(())
+}
