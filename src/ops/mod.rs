@@ -12,11 +12,15 @@ pub mod concat;
 pub mod copy;
 pub mod elementwise;
 pub mod gemm;
+pub mod group_norm;
+pub mod layer_norm;
+mod norm;
 pub mod pack_rhs;
 mod panels;
 pub(crate) mod problem;
 mod real;
 pub mod reduce;
+pub mod rms_norm;
 mod run;
 pub mod softmax;
 pub mod view;
@@ -39,7 +43,10 @@ macro_rules! for_each_op {
         $then! {
             copy::Copy,
             gemm::Gemm,
+            group_norm::GroupNorm,
+            layer_norm::LayerNorm,
             pack_rhs::PackRhs,
+            rms_norm::RmsNorm,
             softmax::Softmax,
         }
     };
