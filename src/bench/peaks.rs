@@ -42,9 +42,8 @@ impl Peaks {
             .ok_or_else(|| Error::Device { device: device.backend().into(), why: "has no probes yet".into() })?;
         let threads = cpu.pool().threads();
         let [_, l2, l3] = Cpu::caps(cpu).cache_bytes;
-        // A shared last level serves other guests too: beyond 24 MB count on DRAM.
-        let l3 = l3.min(24 << 20);
-        let dram_bytes = (512 << 20) / threads;
+        // Large enough that little of it stays in the last level from one pass to the next.
+        let dram_bytes = (2 * l3).max(256 << 20).min(1 << 30) / threads;
         let read = |bytes: usize| probe::read_bytes_per_second(cpu, bytes);
         Ok(Peaks {
             threads,
@@ -52,7 +51,7 @@ impl Peaks {
             bf16_flops: probe::bf16_flops(cpu),
             read: vec![
                 ("L2", l2 * threads, read(l2 / 2)),
-                ("L3", l3.max(l2 * threads), read(l3 / 2 / threads)),
+                ("L3", l3.max(l2 * threads), read((l3 / 2).min(16 << 20) / threads)),
                 ("DRAM", usize::MAX, read(dram_bytes)),
             ],
         })

@@ -46,6 +46,7 @@ impl Kernels<Cpu> for Gemm {
         Kernel::new("gemm_bf16_panels32x2__avx512bf16_mr14", bf16::supports, bf16::launch)
             .takes(TAKES)
             .tunables(&[("mr", 14), ("nr", 32), ("kr", 2), ("kc", 2 * blocked::KC as u32)])
+            .suits(|op, caps| caps.bf16_dot_is_fast || op.format != Format::Plain)
             .workspace(bf16::workspace),
         #[cfg(target_arch = "x86_64")]
         tiled_row::<Avx512>("gemm_f32_panels32__avx512_mr14", &[("mr", 14), ("nr", 32), ("kc", blocked::KC as u32)]),
@@ -72,7 +73,7 @@ fn panels<S: Simd>(gated: bool) -> Format {
 pub(super) fn wanted_format(caps: &Caps, lhs: DType, rhs: DType, gated: bool) -> Format {
     #[cfg(target_arch = "x86_64")]
     match caps.isa {
-        Isa::Avx512 if caps.bf16_dot && lhs == DType::BF16 && rhs == DType::BF16 => return bf16::panels(gated),
+        Isa::Avx512 if caps.bf16_dot_is_fast && lhs == DType::BF16 && rhs == DType::BF16 => return bf16::panels(gated),
         Isa::Avx512 => return panels::<Avx512>(gated),
         Isa::Avx2 => return panels::<Avx2>(gated),
         Isa::Portable => {}

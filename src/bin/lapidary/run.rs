@@ -1,0 +1,171 @@
+//! `run`: a checkpoint does its natural task on pictures and prompts.
+
+use lapidary::checkpoint::Folder;
+use lapidary::media::Image;
+use lapidary::models::{self, Model, clip::Clip, vit::Vit};
+use lapidary::nn::{Precision, Taps};
+use lapidary::ops::softmax::softmax;
+use lapidary::text::{Padding, Tokenizer};
+use lapidary::{DType, Device, Error, Result, no_grad, profile};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// A model's folder: config.json, weights, and what else it was published with.
+    checkpoint: PathBuf,
+    /// Pictures (PNG or JPEG).
+    #[arg(long, num_args = 1.., value_name = "FILE")]
+    image: Vec<PathBuf>,
+    /// Texts.
+    #[arg(long, num_args = 1.., value_name = "TEXT")]
+    prompt: Vec<String>,
+    /// What inputs of matrix products are rounded to: f32, bf16 or f16.
+    #[arg(long, default_value = "f32")]
+    dtype: DType,
+    /// How many classes to print.
+    #[arg(long, default_value_t = 5)]
+    top: usize,
+    /// Prints where the time of the forward pass went, to stderr.
+    #[arg(long)]
+    profile: bool,
+    /// Writes the forward pass as a trace for Chrome or Perfetto.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &Args, device: &Device) -> Result<()> {
+    let _pause = no_grad();
+    let images: Vec<Image> = args.image.iter().map(Image::open).collect::<Result<_>>()?;
+    if images.is_empty() {
+        return Err(Error::Config("no pictures: give --image FILE…".into()));
+    }
+    let precision = Precision::compute_in(args.dtype)?;
+    let began = Instant::now();
+    let folder = Folder::open(&args.checkpoint)?;
+    let spinner = crate::shared::spinner("loading weights");
+    let model = models::load(&folder, device, precision)?;
+    spinner.finish_and_clear();
+    let loaded = began.elapsed().as_secs_f64();
+    device.profiler().enable(args.profile || args.trace.is_some());
+    device.reset_peak_memory();
+    let began = Instant::now();
+    let mut report = match &model {
+        Model::Vit(vit) if args.prompt.is_empty() => classify(vit, &images, args)?,
+        Model::Vit(_) => return Err(Error::Config("a vit model takes pictures only, no --prompt".into())),
+        Model::Clip(clip) => score(clip, &images, args, device)?,
+    };
+    device.synchronise()?;
+    let seconds = began.elapsed().as_secs_f64();
+    let memory = device.memory();
+    let events = device.profiler().take();
+    if args.profile {
+        eprint!("{}", profile::table(&events));
+    }
+    if let Some(path) = &args.trace {
+        std::fs::write(path, profile::chrome_trace(&events).to_string()).map_err(|e| Error::io(path, e))?;
+    }
+    if args.json {
+        report["precision"] = json!(precision.to_string());
+        report["load_s"] = json!(loaded);
+        report["seconds"] = json!(seconds);
+        report["peak_bytes"] = json!(memory.peak_bytes);
+        println!("{report}");
+    } else {
+        eprintln!(
+            "{precision}; loaded in {loaded:.2} s; {} picture(s) in {:.1} ms; peak {:.1} MB of tensors",
+            images.len(),
+            seconds * 1e3,
+            memory.peak_bytes as f64 / 1e6
+        );
+    }
+    Ok(())
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned())
+}
+
+/// Top classes, or features and their cosines where the checkpoint has no classifier.
+fn classify(vit: &Vit, images: &[Image], args: &Args) -> Result<Value> {
+    let output = vit.forward(&vit.pixel_values(images)?, false, &mut Taps::none())?;
+    let names: Vec<String> = args.image.iter().map(|p| file_name(p)).collect();
+    let Some(logits) = &output.logits else {
+        let features = match &output.pooler_output {
+            Some(pooled) => pooled.clone(),
+            None => vit.features(&vit.pixel_values(images)?)?,
+        };
+        return features_report(&features.to_vec::<f32>()?, features.shape()[1], &names, args.json);
+    };
+    let classes = logits.shape()[1];
+    let probs = softmax(logits)?.to_vec::<f32>()?;
+    let mut pictures = Vec::new();
+    for (name, row) in names.iter().zip(probs.chunks_exact(classes.max(1))) {
+        let mut order: Vec<usize> = (0..classes).collect();
+        order.sort_by(|&a, &b| row[b].total_cmp(&row[a]).then(a.cmp(&b)));
+        order.truncate(args.top);
+        let label = |class: usize| vit.config().labels.get(class).cloned().unwrap_or_else(|| format!("class {class}"));
+        if !args.json {
+            println!("{name}");
+            order.iter().for_each(|&class| println!("  {:>7.3} %  {}", 100.0 * row[class], label(class)));
+        }
+        let top: Vec<Value> =
+            order.iter().map(|&c| json!({"class": c, "label": label(c), "probability": row[c]})).collect();
+        pictures.push(json!({"image": name, "top": top}));
+    }
+    Ok(json!({"task": "classify", "pictures": pictures}))
+}
+
+fn features_report(features: &[f32], width: usize, names: &[String], as_json: bool) -> Result<Value> {
+    let rows: Vec<&[f32]> = features.chunks_exact(width.max(1)).collect();
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum::<f64>();
+    let cosine = |a: &[f32], b: &[f32]| dot(a, b) / (dot(a, a) * dot(b, b)).sqrt();
+    let cosines: Vec<Vec<f64>> = rows.iter().map(|a| rows.iter().map(|b| cosine(a, b)).collect()).collect();
+    if !as_json {
+        println!("features of {width} numbers; cosines:");
+        for (name, row) in names.iter().zip(&cosines) {
+            let row: Vec<String> = row.iter().map(|c| format!("{c:>7.4}")).collect();
+            println!("{name:<28} {}", row.join(" "));
+        }
+    }
+    Ok(json!({"task": "features", "images": names, "features": rows, "cosine": cosines}))
+}
+
+/// Pictures against prompts.
+fn score(clip: &Clip, images: &[Image], args: &Args, device: &Device) -> Result<Value> {
+    if args.prompt.is_empty() {
+        return Err(Error::Config("a clip model scores pictures against texts: give --prompt TEXT…".into()));
+    }
+    let tokenizer = Tokenizer::open(&args.checkpoint)?.with_max_length(clip.config().context_length);
+    let padding = match clip.config().open_clip {
+        true => Padding::Length(clip.config().context_length),
+        false => Padding::Longest,
+    };
+    let batch = tokenizer.encode_batch(&args.prompt, padding)?;
+    let pixel_values = clip.pixel_values(images, device)?;
+    let (image_features, _) = clip.encode_image(&pixel_values, false, &mut Taps::none())?;
+    let mask = (!clip.config().open_clip).then_some(batch.attention_mask.as_slice());
+    let (text_features, _) = clip.encode_text(&batch.ids, batch.shape[1], mask, &mut Taps::none())?;
+    let scores = clip.score(&image_features, &text_features)?;
+    let (logits, probs) = (scores.logits_per_image.to_vec::<f32>()?, scores.probs.to_vec::<f32>()?);
+    let texts = args.prompt.len();
+    let mut pictures = Vec::new();
+    for (i, path) in args.image.iter().enumerate() {
+        let name = file_name(path);
+        let (logits, probs) = (&logits[i * texts..(i + 1) * texts], &probs[i * texts..(i + 1) * texts]);
+        if !args.json {
+            println!("{name}");
+            for (text, (logit, prob)) in args.prompt.iter().zip(logits.iter().zip(probs)) {
+                println!("  {:>7.3} %  {logit:>8.3}  {text}", 100.0 * prob);
+            }
+        }
+        let rows = args.prompt.iter().zip(logits.iter().zip(probs));
+        let rows: Vec<Value> =
+            rows.map(|(t, (l, p))| json!({"prompt": t, "logit": l, "probability": p})).collect();
+        pictures.push(json!({"image": name, "scores": rows}));
+    }
+    Ok(json!({"task": "score", "pictures": pictures}))
+}
