@@ -104,7 +104,12 @@ fn compare(
         return verdict;
     }
     let cols = if o.format == crate::Format::Plain { o.shape.rows().1.max(1) } else { 1 };
-    let wanted = |i: &usize| rows.wants(i / cols);
+    // Where rows were sampled, a reference of NaN says that the element was not computed; integers have no other mark.
+    let sampled = rows != Sample::ALL;
+    let wanted = |i: &usize| match sampled && !o.dtype.is_float() {
+        true => !want[*i].is_nan(),
+        false => rows.wants(i / cols) && !(sampled && want[*i].is_nan()),
+    };
     let factor = match tolerance {
         Tolerance::Plain(factor) if o.dtype.is_float() => factor,
         _ => {

@@ -22,6 +22,8 @@ mod real;
 pub mod reduce;
 pub mod rms_norm;
 mod run;
+pub mod rvq_decode;
+pub mod rvq_encode;
 pub mod softmax;
 pub mod view;
 
@@ -47,6 +49,8 @@ macro_rules! for_each_op {
             layer_norm::LayerNorm,
             pack_rhs::PackRhs,
             rms_norm::RmsNorm,
+            rvq_decode::RvqDecode,
+            rvq_encode::RvqEncode,
             softmax::Softmax,
         }
     };
