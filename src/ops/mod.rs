@@ -44,6 +44,7 @@ macro_rules! for_each_op {
     ($then:ident) => {
         $then! {
             copy::Copy,
+            elementwise::Elementwise,
             gemm::Gemm,
             group_norm::GroupNorm,
             layer_norm::LayerNorm,

@@ -10,7 +10,7 @@ mod tests;
 mod trig;
 
 pub use gates::{gelu_erf, gelu_tanh, quick_gelu, sigmoid, silu};
-pub use trig::{cos, sin};
+pub use trig::{cos, sin, sin_cos};
 
 use super::Simd;
 
@@ -107,4 +107,19 @@ pub fn erf<S: Simd>(s: S, x: S::V) -> S::V {
     let q = poly(s, t, [3.783_172_4e-5, 1.170_706_2e-3, 1.505_493_7e-2, 0.114_558_92, 0.503_088_24, 1.0]);
     let y = s.min(one, s.div(s.mul(a, p), q));
     s.copysign(s.select_lt(s.splat(3.93), a, one, y), x)
+}
+
+/// The larger; NaN where either is NaN.
+#[inline(always)]
+pub fn maximum<S: Simd>(s: S, a: S::V, b: S::V) -> S::V {
+    // `max` hands on a NaN in `b` only; where `a` is not below infinity, the sum is infinity or NaN as wanted.
+    let m = s.max(a, b);
+    s.select_lt(a, s.splat(f32::INFINITY), m, s.add(a, m))
+}
+
+/// The smaller; NaN where either is NaN.
+#[inline(always)]
+pub fn minimum<S: Simd>(s: S, a: S::V, b: S::V) -> S::V {
+    let m = s.min(a, b);
+    s.select_lt(s.splat(f32::NEG_INFINITY), a, m, s.add(a, m))
 }

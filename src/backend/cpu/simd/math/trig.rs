@@ -59,3 +59,9 @@ pub fn cos<S: Simd>(s: S, x: S::V) -> S::V {
     let one = s.splat(1.0);
     mend(s, x, reduced(s, x, s.fma(k, s.splat(2.0), one), s.add(k, one)), f32::cos)
 }
+
+/// Both, each as exact as alone.
+#[inline(always)]
+pub fn sin_cos<S: Simd>(s: S, x: S::V) -> (S::V, S::V) {
+    (sin(s, x), cos(s, x))
+}
