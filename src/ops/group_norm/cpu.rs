@@ -8,10 +8,11 @@
 //! Bound: memory, two reads and one write; with SiLU about 12 instructions per vector.
 
 use super::GroupNorm;
-use crate::backend::cpu::simd::{Lane, MAX_LANES, Simd, math};
+use crate::backend::cpu::simd::{Lane, Simd, math};
 use crate::backend::cpu::{Caps, Cpu};
 use crate::backend::{Kernel, Kernels, Launch};
 use crate::error::{Result, Unsupported};
+use crate::ops::norm::cpu::{sum, sum_squares};
 use crate::ops::with_lane;
 use crate::{isa_rows, simd_fn};
 use std::sync::{Mutex, PoisonError};
@@ -84,29 +85,10 @@ fn all_groups<S: Simd, T: Lane, U: Lane>(s: S, op: &GroupNorm, l: &mut Launch<'_
 }
 
 simd_fn! {
-    /// Mean and Σ(x - mean)², each summed in four vectors.
+    /// Mean and Σ(x - mean)².
     fn chunk_moments[S, T: Lane](s, x: &[T]) -> (f32, f32) {
-        let (body, tail) = x.split_at(x.len() - x.len() % S::LANES);
-        let mut sums = [s.zero(); 4];
-        for block in body.chunks(4 * S::LANES) {
-            for (sum, v) in sums.iter_mut().zip(block.chunks_exact(S::LANES)) {
-                *sum = s.add(*sum, T::load(s, v));
-            }
-        }
-        sums[3] = s.add(sums[3], T::load_part(s, tail));
-        let mean = s.sum(s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3]))) / x.len() as f32;
-        let (m, means) = (s.splat(mean), [mean; MAX_LANES]);
-        let mut sums = [s.zero(); 4];
-        for block in body.chunks(4 * S::LANES) {
-            for (sum, v) in sums.iter_mut().zip(block.chunks_exact(S::LANES)) {
-                let d = s.sub(T::load(s, v), m);
-                *sum = s.fma(d, d, *sum);
-            }
-        }
-        // Lanes past the end are zero less zero.
-        let d = s.sub(T::load_part(s, tail), s.load_part(&means[..tail.len()]));
-        sums[3] = s.fma(d, d, sums[3]);
-        (mean, s.sum(s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3]))))
+        let mean = sum(s, x) / x.len() as f32;
+        (mean, sum_squares(s, x, mean))
     }
 }
 
@@ -114,18 +96,25 @@ simd_fn! {
     /// `(x - mean)·gain + offset` of places of one channel, with SiLU if asked.
     fn finish_run[S, T: Lane, U: Lane](s, x: &[T], map: [f32; 3], silu: bool, out: &mut [U]) {
         let [m, g, o] = map.map(|v| s.splat(v));
-        let normal = |v: S::V| s.fma(s.sub(v, m), g, o);
-        let one = s.splat(1.0);
-        let active = |y: S::V| s.div(y, s.add(one, math::exp2(s, s.mul(y, s.splat(-std::f32::consts::LOG2_E)))));
         let body = x.len() - x.len() % S::LANES;
         let ((x, x_tail), (out, out_tail)) = (x.split_at(body), out.split_at_mut(body));
         let runs = x.chunks_exact(S::LANES).zip(out.chunks_exact_mut(S::LANES));
         if silu {
-            runs.for_each(|(x, out)| U::store(s, active(normal(T::load(s, x))), out));
-            U::store_part(s, active(normal(T::load_part(s, x_tail))), out_tail);
+            for (x, out) in runs {
+                U::store(s, with_silu(s, s.fma(s.sub(T::load(s, x), m), g, o)), out);
+            }
+            U::store_part(s, with_silu(s, s.fma(s.sub(T::load_part(s, x_tail), m), g, o)), out_tail);
         } else {
-            runs.for_each(|(x, out)| U::store(s, normal(T::load(s, x)), out));
-            U::store_part(s, normal(T::load_part(s, x_tail)), out_tail);
+            for (x, out) in runs {
+                U::store(s, s.fma(s.sub(T::load(s, x), m), g, o), out);
+            }
+            U::store_part(s, s.fma(s.sub(T::load_part(s, x_tail), m), g, o), out_tail);
         }
     }
+}
+
+/// y·σ(y).
+#[inline(always)]
+fn with_silu<S: Simd>(s: S, y: S::V) -> S::V {
+    s.div(y, s.add(s.splat(1.0), math::exp2(s, s.mul(y, s.splat(-std::f32::consts::LOG2_E)))))
 }

@@ -164,26 +164,50 @@ simd_fn! {
     }
 }
 
-/// Σ f(v) over a row: four vectors of partial sums, so that additions do not wait for each other. `tail` gets lanes past
-/// the row as zeros.
+/// The sum of a row.
 #[inline(always)]
-fn sum_row<S: Simd, T: Lane>(s: S, x: &[T], f: impl Fn(S::V) -> S::V, tail: impl Fn(S::V, usize) -> S::V) -> f32 {
+pub fn sum<S: Simd, T: Lane>(s: S, x: &[T]) -> f32 {
+    fold::<S, T, false>(s, x, 0.0)
+}
+
+/// Σ(x - mean)² of a row.
+#[inline(always)]
+pub fn sum_squares<S: Simd, T: Lane>(s: S, x: &[T], mean: f32) -> f32 {
+    fold::<S, T, true>(s, x, mean)
+}
+
+/// Four vectors of partial sums, so that additions do not wait for each other.
+#[inline(always)]
+fn fold<S: Simd, T: Lane, const SQUARES: bool>(s: S, x: &[T], mean: f32) -> f32 {
+    let (m, means) = (s.splat(mean), [mean; MAX_LANES]);
     let mut sums = [s.zero(); 4];
     let blocks = x.chunks_exact(4 * S::LANES);
     let rest = blocks.remainder().chunks_exact(S::LANES);
     let last = rest.remainder();
     for block in blocks {
         for (sum, v) in sums.iter_mut().zip(block.chunks_exact(S::LANES)) {
-            *sum = s.add(*sum, f(T::load(s, v)));
+            *sum = fold_vector::<S, SQUARES>(s, *sum, T::load(s, v), m);
         }
     }
     for (sum, v) in sums.iter_mut().zip(rest) {
-        *sum = s.add(*sum, f(T::load(s, v)));
+        *sum = fold_vector::<S, SQUARES>(s, *sum, T::load(s, v), m);
     }
     if !last.is_empty() {
-        sums[3] = s.add(sums[3], tail(T::load_part(s, last), last.len()));
+        // Lanes past the end are zero less zero.
+        let means = s.load_part(&means[..last.len()]);
+        sums[3] = fold_vector::<S, SQUARES>(s, sums[3], T::load_part(s, last), means);
     }
     s.sum(s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3])))
+}
+
+#[inline(always)]
+fn fold_vector<S: Simd, const SQUARES: bool>(s: S, sum: S::V, v: S::V, mean: S::V) -> S::V {
+    if SQUARES {
+        let d = s.sub(v, mean);
+        s.fma(d, d, sum)
+    } else {
+        s.add(sum, v)
+    }
 }
 
 simd_fn! {
@@ -192,12 +216,9 @@ simd_fn! {
         s, x: &[T], centred: bool, eps: f32, gain: Option<&[f32]>, offset: Option<&[f32]>, out: &mut [U],
     ) {
         let count = x.len() as f32;
-        let mean = if centred { sum_row(s, x, |v| v, |v, _| v) / count } else { 0.0 };
-        let (m, means) = (s.splat(mean), [mean; MAX_LANES]);
-        let square = |d: S::V| s.mul(d, d);
-        let squares = sum_row(s, x, |v| square(s.sub(v, m)), |v, n| square(s.sub(v, s.load_part(&means[..n]))));
+        let mean = if centred { sum(s, x) / count } else { 0.0 };
+        let (m, squares) = (s.splat(mean), sum_squares(s, x, mean));
         let inverse = s.splat(1.0 / (squares / count + eps).sqrt());
-        let normal = |v: S::V| s.mul(s.sub(v, m), inverse);
         let body = x.len() - x.len() % S::LANES;
         let ((x, x_tail), (out, out_tail)) = (x.split_at(body), out.split_at_mut(body));
         let rows = x.chunks_exact(S::LANES).zip(out.chunks_exact_mut(S::LANES));
@@ -205,23 +226,23 @@ simd_fn! {
             (Some(gain), Some(offset)) => {
                 let ((g, g_tail), (o, o_tail)) = (gain.split_at(body), offset.split_at(body));
                 for ((x, out), (g, o)) in rows.zip(g.chunks_exact(S::LANES).zip(o.chunks_exact(S::LANES))) {
-                    U::store(s, s.fma(normal(T::load(s, x)), s.load(g), s.load(o)), out);
+                    U::store(s, s.fma(s.mul(s.sub(T::load(s, x), m), inverse), s.load(g), s.load(o)), out);
                 }
-                let y = s.fma(normal(T::load_part(s, x_tail)), s.load_part(g_tail), s.load_part(o_tail));
+                let y = s.fma(s.mul(s.sub(T::load_part(s, x_tail), m), inverse), s.load_part(g_tail), s.load_part(o_tail));
                 U::store_part(s, y, out_tail);
             }
             (Some(gain), None) => {
                 let (g, g_tail) = gain.split_at(body);
                 for ((x, out), g) in rows.zip(g.chunks_exact(S::LANES)) {
-                    U::store(s, s.mul(normal(T::load(s, x)), s.load(g)), out);
+                    U::store(s, s.mul(s.mul(s.sub(T::load(s, x), m), inverse), s.load(g)), out);
                 }
-                U::store_part(s, s.mul(normal(T::load_part(s, x_tail)), s.load_part(g_tail)), out_tail);
+                U::store_part(s, s.mul(s.mul(s.sub(T::load_part(s, x_tail), m), inverse), s.load_part(g_tail)), out_tail);
             }
             _ => {
                 for (x, out) in rows {
-                    U::store(s, normal(T::load(s, x)), out);
+                    U::store(s, s.mul(s.sub(T::load(s, x), m), inverse), out);
                 }
-                U::store_part(s, normal(T::load_part(s, x_tail)), out_tail);
+                U::store_part(s, s.mul(s.sub(T::load_part(s, x_tail), m), inverse), out_tail);
             }
         }
     }
