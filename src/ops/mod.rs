@@ -8,6 +8,8 @@
 //! Tensors have the last dimension innermost; strides are in elements.
 
 pub mod activation;
+pub mod attention;
+pub mod attention_merge;
 pub mod concat;
 pub mod copy;
 pub mod elementwise;
@@ -43,6 +45,8 @@ use std::str::FromStr;
 macro_rules! for_each_op {
     ($then:ident) => {
         $then! {
+            attention::Attention,
+            attention_merge::AttentionMerge,
             copy::Copy,
             elementwise::Elementwise,
             gemm::Gemm,
