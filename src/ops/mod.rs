@@ -19,6 +19,7 @@ pub mod layer_norm;
 mod norm;
 pub mod pack_rhs;
 mod panels;
+pub mod patchify;
 pub(crate) mod problem;
 mod real;
 pub mod reduce;
@@ -27,6 +28,7 @@ mod run;
 pub mod rvq_decode;
 pub mod rvq_encode;
 pub mod softmax;
+pub mod unpatchify;
 pub mod view;
 
 pub use problem::{Case, Class, Fill, Inputs, Operand, Outputs, Sample, Tolerance};
@@ -54,11 +56,13 @@ macro_rules! for_each_op {
             group_norm::GroupNorm,
             layer_norm::LayerNorm,
             pack_rhs::PackRhs,
+            patchify::Patchify,
             reduce::Reduce,
             rms_norm::RmsNorm,
             rvq_decode::RvqDecode,
             rvq_encode::RvqEncode,
             softmax::Softmax,
+            unpatchify::Unpatchify,
         }
     };
 }
