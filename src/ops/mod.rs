@@ -15,6 +15,7 @@ pub mod copy;
 pub mod elementwise;
 pub mod gemm;
 pub mod group_norm;
+pub mod interpolate;
 pub mod layer_norm;
 mod norm;
 pub mod pack_rhs;
@@ -54,6 +55,7 @@ macro_rules! for_each_op {
             elementwise::Elementwise,
             gemm::Gemm,
             group_norm::GroupNorm,
+            interpolate::Interpolate,
             layer_norm::LayerNorm,
             pack_rhs::PackRhs,
             patchify::Patchify,
