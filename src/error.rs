@@ -64,6 +64,10 @@ pub enum Error {
     #[error("{problem}: kernel `{row}` cannot run on {device}: {why}")]
     Row { problem: String, row: String, device: String, why: String },
 
+    /// A kernel's result is not what the reference says.
+    #[error("{problem}: wrong result of {kernel}: {why}")]
+    Wrong { problem: String, kernel: String, why: String },
+
     /// Writing in place to storage that somebody else holds, or that is a mapped file.
     #[error("{what}: cannot be written in place: {why}; copy it first")]
     Aliased { what: String, why: &'static str },

@@ -1,8 +1,8 @@
 //! Every kernel that this machine can run, on every case, against the f64 reference; contiguous and scattered operands.
 
-use lapidary::bench::{Arrangement, Expected, Operands, check};
+use lapidary::Device;
+use lapidary::bench::{Arrangement, Operands, check_rows};
 use lapidary::ops::{CATALOG, Class};
-use lapidary::{Device, Takes};
 
 /// Cases of model shapes are checked up to this many floating-point operations or bytes; `lapidary check` does all.
 const BUDGET: u64 = 60_000_000;
@@ -14,24 +14,16 @@ fn every_kernel_agrees_with_the_reference() {
     for entry in CATALOG {
         for case in (entry.cases)().into_iter().filter(|c| c.within(BUDGET)) {
             let problem = &*case.problem;
-            let rows = problem.explain(&device, &[]);
-            assert!(rows.iter().any(|r| r.selected), "{}: no kernel takes it", problem.text());
-            let mut expected = None;
-            for takes in [Takes::Contiguous, Takes::Rows, Takes::Strided] {
-                let arrangement = Arrangement::Scattered(vec![takes; problem.inputs().iter().count()]);
-                let operands = Operands::random(problem, &device, 7, &arrangement).unwrap();
-                let expected = expected.get_or_insert_with(|| Expected::new(problem, &operands.values));
-                for row in rows.iter().filter(|r| r.unsupported.is_none()) {
-                    checked += 1;
-                    let failure = match check(problem, &device, Some(row.name), &operands, expected) {
-                        Ok(verdict) => verdict.failure,
-                        Err(e) => Some(e.to_string()),
-                    };
-                    if let Some(failure) = failure {
-                        failures.push(format!("{} {} {takes:?}: {failure}", row.name, problem.text()));
-                    }
+            let mut ran = 0;
+            check_rows(problem, &device, None, &Arrangement::standard(problem), &mut |done| {
+                ran += 1;
+                if let Some(failure) = done.failure() {
+                    failures.push(format!("{} {} {}: {failure}", done.kernel, problem.text(), done.arrangement.name()));
                 }
-            }
+            })
+            .unwrap();
+            assert!(ran > 0, "{}: no kernel takes it", problem.text());
+            checked += ran;
         }
     }
     assert!(failures.is_empty(), "{} of {checked} checks failed:\n{}", failures.len(), failures.join("\n"));

@@ -1,6 +1,6 @@
 //! Holding a kernel's results against the oracle.
 
-use super::operands::Operands;
+use super::operands::{Arrangement, Operands};
 use crate::device::Device;
 use crate::dtype::{DType, Elem};
 use crate::error::Result;
@@ -26,6 +26,53 @@ impl Verdict {
     pub fn passed(&self) -> bool {
         self.failure.is_none()
     }
+}
+
+/// One check of one kernel.
+pub struct Checked<'a> {
+    pub kernel: &'static str,
+    pub arrangement: &'a Arrangement,
+    /// What was found, or why the kernel did not run.
+    pub outcome: Result<Verdict>,
+}
+
+impl Checked<'_> {
+    /// Why it failed, if it did.
+    pub fn failure(&self) -> Option<String> {
+        match &self.outcome {
+            Ok(verdict) => verdict.failure.clone(),
+            Err(e) => Some(e.to_string()),
+        }
+    }
+}
+
+/// Runs every kernel that takes a problem (or the one named) on operands in every arrangement given, and tells each
+/// result.
+///
+/// # Errors
+/// There is no memory for the operands. What a kernel does wrong is told, not an error.
+pub fn check_rows(
+    problem: &dyn AnyOp,
+    device: &Device,
+    row: Option<&str>,
+    arrangements: &[Arrangement],
+    tell: &mut dyn FnMut(Checked<'_>),
+) -> Result<()> {
+    let mut rows = problem.explain(device, &[]);
+    rows.retain(|r| r.unsupported.is_none() && row.is_none_or(|name| name == r.name));
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let mut expected = None;
+    for arrangement in arrangements {
+        let operands = Operands::random(problem, device, 7, arrangement)?;
+        let expected = expected.get_or_insert_with(|| Expected::new(problem, &operands.values));
+        for row in &rows {
+            let outcome = check(problem, device, Some(row.name), &operands, expected);
+            tell(Checked { kernel: row.name, arrangement, outcome });
+        }
+    }
+    Ok(())
 }
 
 /// Floating-point operations that a reference may cost; larger problems are checked on a sample of their rows.

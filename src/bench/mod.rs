@@ -2,14 +2,21 @@
 //!
 //! The command line's `check` and `bench`, the crate's kernel tests and `cargo bench` are thin callers of this module.
 
+mod catalog;
 mod check;
 mod operands;
 mod peaks;
+mod report;
+mod select;
 mod suite;
+pub mod table;
 mod timing;
 
-pub use check::{Expected, Verdict, check};
+pub use catalog::catalog_table;
+pub use check::{Checked, Expected, Verdict, check, check_rows};
 pub use operands::{Arrangement, Call, Operands, parse_call};
 pub use peaks::{Bound, Peaks};
-pub use suite::{Measured, Options, bench, matching};
+pub use report::{Line, Style, report};
+pub use select::{Pattern, Preset, cases};
+pub use suite::{Measured, Options, bench};
 pub use timing::{Stop, Timing, time};

@@ -4,7 +4,7 @@ use crate::device::Device;
 use crate::dtype::{DType, Elem, Format};
 use crate::error::{Error, Result};
 use crate::layout::{Layout, MAX_RANK, Shape, Takes};
-use crate::ops::{self, AnyOp, Fill, Operand};
+use crate::ops::{self, AnyOp, Fill, Operand, Row};
 use crate::tensor::Tensor;
 use crate::with_elem;
 
@@ -29,12 +29,49 @@ pub struct Operands {
     pub values: Vec<Option<Vec<f64>>>,
 }
 
+impl Arrangement {
+    /// What a kernel is checked on: no gaps, rows at a distance, and dimensions in reverse order. (A kernel that does
+    /// not take one of them gets a copy, as everywhere.)
+    pub fn standard(problem: &dyn AnyOp) -> [Arrangement; 3] {
+        let operands = problem.inputs().iter().count();
+        [Takes::Contiguous, Takes::Rows, Takes::Strided].map(|takes| match takes {
+            Takes::Contiguous => Arrangement::Contiguous,
+            takes => Arrangement::Scattered(vec![takes; operands]),
+        })
+    }
+
+    /// In a word.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Arrangement::Contiguous => "contiguous",
+            Arrangement::Scattered(takes) if takes.contains(&Takes::Strided) => "strided",
+            Arrangement::Scattered(_) => "rows apart",
+            Arrangement::Strides(_) => "as given",
+        }
+    }
+
+    /// How operand `i` of a problem lies.
+    fn layout(&self, i: usize, o: &Operand) -> Result<Layout> {
+        let plain = Layout::contiguous(o.shape);
+        match self {
+            _ if o.format != Format::Plain => Ok(plain),
+            Arrangement::Contiguous => Ok(plain),
+            Arrangement::Scattered(takes) => Ok(scatter(o.shape, takes.get(i).copied().unwrap_or_default())),
+            Arrangement::Strides(strides) => match strides.get(i).and_then(Option::as_ref) {
+                Some(strides) => strided(o, strides),
+                None => Ok(plain),
+            },
+        }
+    }
+}
+
 impl Operands {
     /// Random operands; the same for the same problem and seed.
     ///
     /// # Errors
     /// Memory is short, or strides do not fit the operand.
     pub fn random(problem: &dyn AnyOp, device: &Device, seed: u64, arrangement: &Arrangement) -> Result<Operands> {
+        afford(problem, arrangement)?;
         let mut out = Operands { tensors: Vec::new(), values: Vec::new() };
         for (i, o) in problem.inputs().iter() {
             if !o.present {
@@ -43,7 +80,8 @@ impl Operands {
                 continue;
             }
             let mut random = Random::new(seed.wrapping_mul(0x100_0003).wrapping_add(i as u64));
-            let (tensor, values) = with_elem!(o.dtype, T => operand::<T>(device, o, i, &mut random, arrangement))?;
+            let layout = arrangement.layout(i, o)?;
+            let (tensor, values) = with_elem!(o.dtype, T => operand::<T>(device, o, &mut random, layout))?;
             out.tensors.push(Some(tensor));
             out.values.push(Some(values));
         }
@@ -61,25 +99,41 @@ impl Operands {
     }
 }
 
-fn operand<T: Elem>(
-    device: &Device,
-    o: &Operand,
-    i: usize,
-    random: &mut Random,
-    arrangement: &Arrangement,
-) -> Result<(Tensor, Vec<f64>)> {
+/// Fails where a problem cannot be checked in the memory that is there: values are held in their dtype, in f64 and in
+/// f32. What a text asks for is not allocated by trying.
+fn afford(problem: &dyn AnyOp, arrangement: &Arrangement) -> Result<()> {
+    let mut need = 0u64;
+    for (i, o) in problem.inputs().iter().filter(|(_, o)| o.present) {
+        let bytes = (arrangement.layout(i, o)?.span() as u64).saturating_mul(o.dtype.bytes() as u64);
+        need = need.saturating_add(bytes).saturating_add(host_bytes(o));
+    }
+    for (_, o) in problem.outputs().iter().filter(|(_, o)| o.present) {
+        need = need.saturating_add(host_bytes(o));
+    }
+    if need > available_bytes() {
+        let device = "the host, for operands and references".into();
+        return Err(Error::Memory { device, bytes: usize::try_from(need).unwrap_or(usize::MAX) });
+    }
+    Ok(())
+}
+
+fn host_bytes(o: &Operand) -> u64 {
+    let each = o.dtype.bytes() + size_of::<f64>() + size_of::<f32>();
+    (o.elements() as u64).saturating_mul(each as u64)
+}
+
+/// Memory that Linux says may be had without swapping; elsewhere a guess.
+fn available_bytes() -> u64 {
+    let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = info.lines().find_map(|l| l.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|l| l.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    kib.map_or(16 << 30, |k| k << 10)
+}
+
+fn operand<T: Elem>(device: &Device, o: &Operand, random: &mut Random, layout: Layout) -> Result<(Tensor, Vec<f64>)> {
     let mut logical: Vec<T> = Vec::with_capacity(o.shape.count());
     fill(&mut logical, o, random);
     let values = logical.iter().map(|v| v.to_f64()).collect();
-    let layout = match arrangement {
-        _ if o.format != Format::Plain => Layout::contiguous(o.shape),
-        Arrangement::Contiguous => Layout::contiguous(o.shape),
-        Arrangement::Scattered(takes) => scatter(o.shape, takes.get(i).copied().unwrap_or_default()),
-        Arrangement::Strides(strides) => match strides.get(i).and_then(Option::as_ref) {
-            Some(strides) => strided(o, strides)?,
-            None => Layout::contiguous(o.shape),
-        },
-    };
     let tensor = place(device, &logical, layout)?;
     Ok((if o.format == Format::Plain { tensor } else { ops::pack_rhs::pack(&tensor, o.format)? }, values))
 }
@@ -172,8 +226,67 @@ fn place<T: Elem>(device: &Device, values: &[T], layout: Layout) -> Result<Tenso
 
 /// A problem with the arrangement of its operands, as a profile prints it.
 pub struct Call {
+    /// The name shared with other libraries' benches, or nothing.
+    pub case: &'static str,
     pub problem: Box<dyn AnyOp>,
     pub arrangement: Arrangement,
+}
+
+impl Call {
+    /// How the operands lie; `None` for those that are absent or packed.
+    ///
+    /// # Errors
+    /// Strides do not fit an operand.
+    pub fn layouts(&self) -> Result<Vec<Option<Layout>>> {
+        let inputs = self.problem.inputs();
+        let plain = |o: &Operand| o.present && o.format == Format::Plain;
+        inputs.iter().map(|(i, o)| plain(o).then(|| self.arrangement.layout(i, o)).transpose()).collect()
+    }
+
+    /// The call as text.
+    ///
+    /// # Errors
+    /// As [`layouts`](Call::layouts).
+    pub fn text(&self) -> Result<String> {
+        Ok(self.problem.call_text(&self.layouts()?))
+    }
+
+    /// The dtype that the call goes by: its first operand's.
+    pub fn dtype(&self) -> DType {
+        self.problem.inputs()[0].map_or(DType::F32, |o| o.dtype)
+    }
+
+    /// The kernel that runs: the one named, or the one that selection picks (where none takes the operands as they lie,
+    /// the one that runs after a copy).
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn kernel(&self, device: &Device, row: Option<&str>) -> Result<&'static str> {
+        let problem = self.problem.text();
+        let rows = self.problem.explain(device, &[]);
+        if let Some(name) = row {
+            let fail = |why: String| {
+                Err(Error::Row { problem: problem.clone(), row: name.into(), device: device.backend().into(), why })
+            };
+            return match rows.iter().find(|r| r.name == name) {
+                None => fail(format!("there is no such kernel; known are {}", names(&rows))),
+                Some(Row { unsupported: Some(why), .. }) => fail(why.to_string()),
+                Some(row) => Ok(row.name),
+            };
+        }
+        let lying = self.problem.explain(device, &self.layouts()?);
+        let chosen = lying.iter().find(|r| r.selected).or(rows.iter().find(|r| r.selected));
+        let unable = |r: &Row| Some((r.name, r.unsupported?));
+        chosen.map(|r| r.name).ok_or_else(|| Error::NoKernel {
+            problem,
+            device: device.backend().into(),
+            rows: rows.iter().filter_map(unable).collect(),
+        })
+    }
+}
+
+fn names(rows: &[Row]) -> String {
+    rows.iter().map(|r| r.name).collect::<Vec<_>>().join(", ")
 }
 
 /// Reads `op(field=value,…) operand:strides=…x… …`.
@@ -199,7 +312,7 @@ pub fn parse_call(text: &str) -> Result<Call> {
     }
     let arrangement =
         if strides.iter().all(Option::is_none) { Arrangement::Contiguous } else { Arrangement::Strides(strides) };
-    Ok(Call { problem, arrangement })
+    Ok(Call { case: "", problem, arrangement })
 }
 
 /// A stream of pseudo-random numbers: splitmix64.

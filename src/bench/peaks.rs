@@ -1,6 +1,7 @@
 //! The limits of a device, measured: what kernels' times are held against.
 
 use crate::backend::Backend;
+use crate::backend::cpu::simd::Isa;
 use crate::backend::cpu::{self, Cpu, probe};
 use crate::cost::Cost;
 use crate::device::Device;
@@ -13,6 +14,8 @@ use serde_json::{Value, json};
 pub struct Peaks {
     /// Threads that the figures are for.
     pub threads: usize,
+    /// Bits of the widest vectors; 0 where the compiler chose them.
+    pub fma_bits: usize,
     /// f32 multiply-adds, floating-point operations per second.
     pub fma_flops: f64,
     /// bf16 dot products, if the device has them.
@@ -47,6 +50,11 @@ impl Peaks {
         let read = |bytes: usize| probe::read_bytes_per_second(cpu, bytes);
         Ok(Peaks {
             threads,
+            fma_bits: match Cpu::caps(cpu).isa {
+                Isa::Avx512 => 512,
+                Isa::Avx2 => 256,
+                Isa::Portable => 0,
+            },
             fma_flops: probe::fma_flops(cpu),
             bf16_flops: probe::bf16_flops(cpu),
             read: vec![
@@ -85,14 +93,22 @@ impl Peaks {
         out
     }
 
-    /// As JSON: rates per second.
-    pub fn json(&self) -> Value {
-        let read: serde_json::Map<String, Value> =
-            self.read.iter().map(|(n, _, r)| (n.to_string(), json!(r / 1e9))).collect();
-        json!({
-            "threads": self.threads, "fma_f32_gflops": self.fma_flops / 1e9,
-            "dot_bf16_gflops": self.bf16_flops.map(|f| f / 1e9), "read_gbs": read,
-        })
+    /// As JSON lines, with the names that the roofline probe of other libraries' benches has.
+    pub fn lines(&self) -> Vec<Value> {
+        let line = |case: String, dtype: &str, gflops: Option<f64>, gbs: Option<f64>| {
+            json!({
+                "peer": "lapidary", "version": env!("CARGO_PKG_VERSION"), "case": case, "threads": self.threads,
+                "dtype": dtype, "median_s": null, "min_s": null, "runs": 0, "gflops": gflops, "gbs": gbs,
+            })
+        };
+        let fma = if self.fma_bits > 0 { format!("roof/fma{}", self.fma_bits) } else { "roof/fma".into() };
+        let mut lines = vec![line(fma, "f32", Some(self.fma_flops / 1e9), None)];
+        lines.extend(self.bf16_flops.map(|f| line("roof/dot_bf16".into(), "bf16", Some(f / 1e9), None)));
+        let read = |(level, _, rate): &(&str, usize, f64)| {
+            line(format!("roof/read_{}", level.to_lowercase()), "f32", None, Some(rate / 1e9))
+        };
+        lines.extend(self.read.iter().map(read));
+        lines
     }
 }
 

@@ -1,7 +1,7 @@
-//! Choosing cases and timing them.
+//! Timing a problem whose output was checked.
 
 use super::check::{Expected, Verdict, check};
-use super::operands::{Arrangement, Operands};
+use super::operands::{Call, Operands};
 use super::peaks::{Bound, Peaks, is_narrow};
 use super::timing::{Stop, Timing, time};
 use crate::autograd;
@@ -9,7 +9,6 @@ use crate::cost::Cost;
 use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::ops::{AnyCase, AnyOp, CATALOG, Class, Row};
 use serde_json::{Value, json};
 
 /// How to bench.
@@ -56,8 +55,9 @@ impl Measured {
     /// The line that benches of other libraries print too, with more keys.
     pub fn json(&self, threads: usize) -> Value {
         let t = &self.timing;
+        let case = if self.case.is_empty() { self.problem.as_str() } else { self.case };
         json!({
-            "peer": "lapidary", "version": env!("CARGO_PKG_VERSION"), "case": self.case, "threads": threads,
+            "peer": "lapidary", "version": env!("CARGO_PKG_VERSION"), "case": case, "threads": threads,
             "dtype": self.dtype.name(), "median_s": t.median, "min_s": t.min, "p10_s": t.p10, "p90_s": t.p90,
             "runs": t.runs, "cpu_s": t.cpu, "gflops": self.cost.flops as f64 / t.min / 1e9,
             "gbs": self.cost.bytes() as f64 / t.min / 1e9, "problem": self.problem, "kernel": self.kernel,
@@ -67,28 +67,20 @@ impl Measured {
     }
 }
 
-/// Checks a problem's output, then times it.
+/// Checks a call's output, then times it.
 ///
 /// # Errors
-/// No kernel takes it, memory is short, or the output is wrong: a wrong kernel is not timed.
-pub fn bench(
-    case: &'static str,
-    problem: &dyn AnyOp,
-    arrangement: &Arrangement,
-    device: &Device,
-    peaks: &Peaks,
-    options: Options<'_>,
-) -> Result<Measured> {
+/// No kernel takes it, memory is short, or the output is wrong ([`Error::Wrong`]): a wrong kernel is not timed.
+pub fn bench(call: &Call, device: &Device, peaks: &Peaks, options: Options<'_>) -> Result<Measured> {
     let _pause = autograd::no_grad();
-    let operands = Operands::random(problem, device, 1, arrangement)?;
+    let kernel = call.kernel(device, options.row)?;
+    let problem = &*call.problem;
+    let operands = Operands::random(problem, device, 1, &call.arrangement)?;
     let verdict = check(problem, device, options.row, &operands, &Expected::new(problem, &operands.values))?;
     let text = problem.call_text(&operands.layouts());
-    if let Some(failure) = &verdict.failure {
-        return Err(Error::Config(format!("{text}: not timed, its output is wrong: {failure}")));
+    if let Some(why) = verdict.failure {
+        return Err(Error::Wrong { problem: text, kernel: kernel.into(), why });
     }
-    let rows = problem.explain(device, &operands.layouts());
-    let ran = |r: &&Row| options.row.map_or(r.selected, |name| name == r.name);
-    let kernel = rows.iter().find(ran).map_or("(after a copy)", |r| r.name);
     let inputs = operands.refs();
     let timing = time(options.stop, || {
         problem.run(device, options.row, &inputs)?;
@@ -96,21 +88,13 @@ pub fn bench(
     })?;
     let cost = problem.cost();
     Ok(Measured {
-        case,
+        case: call.case,
         problem: text,
         kernel,
-        dtype: problem.inputs()[0].map_or(DType::F32, |o| o.dtype),
+        dtype: call.dtype(),
         cost,
         timing,
         bound: peaks.bound(cost, is_narrow(problem)),
         verdict,
     })
-}
-
-/// Cases of the catalog whose op or shared name contains one of the comma-separated words (all if there are none).
-pub fn matching(words: &str, class: Option<Class>) -> Vec<AnyCase> {
-    let words: Vec<&str> = words.split(',').map(str::trim).filter(|w| !w.is_empty()).collect();
-    let wanted = |text: &str| words.is_empty() || words.iter().any(|w| text.contains(w));
-    let all = CATALOG.iter().flat_map(|entry| (entry.cases)());
-    all.filter(|c| class.is_none_or(|k| k == c.class) && (wanted(c.problem.name()) || wanted(c.name))).collect()
 }

@@ -8,6 +8,7 @@ use super::problem::problem;
 use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, first, no_gpu_kernels, run};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::layout::Shape;
 use crate::tensor::Tensor;
 
 problem! {
@@ -28,6 +29,7 @@ impl Softmax {
         if !self.dtype.is_float() {
             return Err(Error::problem("softmax", format!("takes floats, got {}", self.dtype)));
         }
+        Shape::new(&[self.rows, self.cols])?;
         Ok(self)
     }
 }

@@ -1,0 +1,14 @@
+//! `lapidary` without a command: the device, its limits, and the kernels that matter most.
+
+use crate::bench::bench;
+use crate::shared::{Shared, Status};
+use lapidary::Result;
+use lapidary::bench::{Call, Options, Pattern, Preset, Stop, cases};
+use std::time::Duration;
+
+pub fn run(shared: &Shared) -> Result<Status> {
+    let all = cases(&Pattern::any(), &Pattern::any())?;
+    let calls: Vec<Call> = Preset::Headline.choose(all).into_iter().map(Call::from).collect();
+    let stop = Stop { budget: Duration::from_millis(500), ..Stop::default() };
+    bench(&calls, &[shared.device()?], Options { stop, row: None }, shared.json)
+}
