@@ -10,9 +10,11 @@
 pub mod activation;
 pub mod attention;
 pub mod attention_merge;
+pub mod cast;
 pub mod concat;
 pub mod copy;
 pub mod elementwise;
+pub mod gather;
 pub mod gemm;
 pub mod group_norm;
 pub mod interpolate;
@@ -50,9 +52,11 @@ macro_rules! for_each_op {
         $then! {
             attention::Attention,
             attention_merge::AttentionMerge,
+            cast::Cast,
             concat::Concat,
             copy::Copy,
             elementwise::Elementwise,
+            gather::Gather,
             gemm::Gemm,
             group_norm::GroupNorm,
             interpolate::Interpolate,

@@ -57,11 +57,7 @@ impl Op for RvqDecode {
     fn cost(&self) -> crate::Cost {
         // Of the codebooks only the rows that are chosen are read.
         let (rows, width) = ((self.num_quantizers * self.n) as u64, 4 * self.codebook_dim as u64);
-        crate::Cost {
-            flops: self.flops(),
-            bytes_read: rows * (4 + width),
-            bytes_written: self.n as u64 * width,
-        }
+        crate::Cost { flops: self.flops(), bytes_read: rows * (4 + width), bytes_written: self.n as u64 * width }
     }
     fn cases() -> Vec<Case<Self>> {
         cases::cases()

@@ -121,7 +121,16 @@ fn encode<S: Simd>(s: S, op: &RvqEncode, x: &[f32], books: &[f32], packed: &[f32
             let (entries, halves) = (&panels[column * dim..(column + 2 * S::LANES) * dim], &halves[column..]);
             for group in 0..count.div_ceil(rows) {
                 let residuals = &residuals[group * rows * stride..];
-                tile_any(s, residuals, stride, entries, dim, halves, &mut scores[group * rows * padded + column..], padded);
+                tile_any(
+                    s,
+                    residuals,
+                    stride,
+                    entries,
+                    dim,
+                    halves,
+                    &mut scores[group * rows * padded + column..],
+                    padded,
+                );
             }
         }
         let book = &books[level * size * dim..(level + 1) * size * dim];
@@ -156,7 +165,8 @@ fn nearest<S: Simd>(s: S, op: &RvqEncode, r: &[f32], book: &[f32], halves: &[f32
     let largest_half = halves.iter().fold(0f32, |m, &h| m.max(h));
     let longest = if op.distance == Distance::Cosine { 1.0 } else { f64::from(2.0 * largest_half).sqrt() };
     // Sums of `dim` products in f32 err by about √dim rounding steps of ‖r‖·‖e‖; four times that is kept.
-    let slack = 4.0 * f64::from(f32::EPSILON) * (dim as f64).sqrt().max(2.0) * (length * longest + 0.5 * longest * longest);
+    let slack =
+        4.0 * f64::from(f32::EPSILON) * (dim as f64).sqrt().max(2.0) * (length * longest + 0.5 * longest * longest);
     let limit = f64::from(largest(s, scores)) - slack;
     let mut best = Best { code: 0, cosine: f64::NEG_INFINITY };
     let mut least = f64::INFINITY;

@@ -24,9 +24,7 @@ pub fn rvq_encode<T: Real>(op: &RvqEncode, inputs: &[Option<Vec<T>>], rows: Samp
                     let sum = looking.iter().zip(book(k)).fold(T::default(), |s, (&a, &b)| s + (a - b) * (a - b));
                     -sum
                 }
-                Distance::Cosine => {
-                    looking.iter().zip(unit(book(k))).fold(T::default(), |s, (&a, b)| s + a * b)
-                }
+                Distance::Cosine => looking.iter().zip(unit(book(k))).fold(T::default(), |s, (&a, b)| s + a * b),
             };
             let (mut best, mut most) = (0, score(0));
             for k in 1..size {
