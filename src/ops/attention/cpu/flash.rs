@@ -27,6 +27,7 @@ use crate::backend::{Backend, Kernel, Launch};
 use crate::dtype::{DType, Elem};
 use crate::error::{Result, Unsupported};
 use crate::ops::attention::Attention;
+use crate::simd_fn;
 use std::sync::Mutex;
 
 /// Keys of a block.
@@ -104,7 +105,7 @@ fn run<S: Simd, T: Lane, O: Lane>(s: S, op: &Attention, l: &mut Launch<'_, Cpu>)
             l.pool().chunks_mut(packed, packed_len(op), |i, to| {
                 let (head, block) = (first + i / per_head, i % per_head);
                 let (b, h) = (head / op.heads_kv, head % op.heads_kv);
-                pack_block(s, &masks, [&k, &v], (b, h, block * BK), to);
+                pack_block(s, &masks, &k, &v, (b, h, block * BK), to);
             });
         }
         let packed = &*packed;
@@ -130,23 +131,19 @@ fn run<S: Simd, T: Lane, O: Lane>(s: S, op: &Attention, l: &mut Launch<'_, Cpu>)
             let queries = Queries { masks: &masks, b, h, start, count: (rows - start).min(nv * S::LANES), nv };
             let memory = lock().pop().expect("there is a slot for each thread");
             let mut slot = Slot::new(memory, op.head_dim, BK, nv * S::LANES);
-            queries.load(s, &q, &mut slot);
+            load(s, &queries, &q, &mut slot);
             queries.attend(s, keys, &mut slot);
-            queries.finish(s, &out, &lse, &mut slot);
+            finish(s, &queries, &out, &lse, &mut slot);
             lock().push(memory);
         });
     }
     Ok(())
 }
 
+simd_fn! {
 /// Widens the keys from `from` on and their values into `to`: [k: BK rows, v: BK rows].
-fn pack_block<S: Simd, T: Lane>(
-    s: S,
-    masks: &Masks<'_>,
-    [k, v]: [&Rows<'_, T>; 2],
-    (b, h, from): (usize, usize, usize),
-    to: &mut [f32],
-) {
+fn pack_block[S, T: Lane](s, masks: &Masks<'_>, k: &Rows<'_, T>, v: &Rows<'_, T>, at: (usize, usize, usize), to: &mut [f32]) {
+    let (b, h, from) = at;
     let d = masks.op.head_dim;
     let (to_k, to_v) = to.split_at_mut(BK * d);
     let padding = masks.padding(b);
@@ -161,6 +158,7 @@ fn pack_block<S: Simd, T: Lane>(
             block::widen(s, v.row(b, j, h), 1.0, to_v);
         }
     }
+}
 }
 
 /// A block of the queries that share a head of keys.
@@ -182,26 +180,6 @@ impl Queries<'_> {
         let op = self.masks.op;
         let row = self.start + lane.min(self.count - 1);
         (self.h * (op.heads_q / op.heads_kv) + row / op.len_q, row % op.len_q)
-    }
-
-    fn load<S: Simd, T: Lane>(&self, s: S, q: &Rows<'_, T>, slot: &mut Slot<'_>) {
-        let (op, width) = (self.masks.op, self.nv * S::LANES);
-        let scale = (f64::from(op.scale()) * std::f64::consts::LOG2_E) as f32;
-        for lane in 0..width {
-            let (head, i) = self.lane(lane);
-            let seen = self.masks.visible(self.b, i);
-            (slot.lo[lane], slot.hi[lane]) = (seen.start as f32, seen.end as f32);
-            if let Some((id, _)) = self.masks.ids(self.b, i) {
-                (slot.id_high[lane], slot.id_low[lane]) = block::halves(id);
-            }
-            block::widen(s, q.row(self.b, i, head), scale, &mut slot.stage[lane % 8 * op.head_dim..][..op.head_dim]);
-            if lane % 8 == 7 {
-                let to = &mut slot.qt[lane - 7..];
-                block::turn(s, slot.stage, op.head_dim, (8, op.head_dim), to, width);
-            }
-        }
-        slot.m.fill(f32::NEG_INFINITY);
-        slot.l.fill(0.0);
     }
 
     fn attend<'k, S: Simd>(&self, s: S, keys: impl Fn(usize) -> Keys<'k>, slot: &mut Slot<'_>) {
@@ -258,28 +236,54 @@ impl Queries<'_> {
         }
         true
     }
+}
 
-    fn finish<S: Simd, O: Lane>(&self, s: S, out: &Scattered<O>, lse: &Scattered<f32>, slot: &mut Slot<'_>) {
-        let (op, width) = (self.masks.op, self.nv * S::LANES);
-        let d = op.head_dim;
-        block::normalise(s, slot.l, slot.o);
-        for lane in 0..self.count {
-            if lane % 8 == 0 {
-                block::turn(s, &slot.o[lane..], width, (d, 8), slot.stage, d);
+simd_fn! {
+    /// Scales and transposes the queries, and notes what they see.
+ fn load[S, T: Lane](s, queries: &Queries<'_>, q: &Rows<'_, T>, slot: &mut Slot<'_>) {
+        let (op, width) = (queries.masks.op, queries.nv * S::LANES);
+        let scale = (f64::from(op.scale()) * std::f64::consts::LOG2_E) as f32;
+        for lane in 0..width {
+            let (head, i) = queries.lane(lane);
+            let seen = queries.masks.visible(queries.b, i);
+            (slot.lo[lane], slot.hi[lane]) = (seen.start as f32, seen.end as f32);
+            if let Some((id, _)) = queries.masks.ids(queries.b, i) {
+                (slot.id_high[lane], slot.id_low[lane]) = block::halves(id);
             }
-            let (head, i) = self.lane(lane);
-            let row = &slot.stage[lane % 8 * d..][..d];
-            // SAFETY: every query of every head is in one block, so this row is written by this part alone.
-            let to = unsafe { out.get(((self.b * op.len_q + i) * op.heads_q + head) * d, d) };
-            block::narrow(s, row, to);
-            if op.lse {
-                // SAFETY: as above.
-                let to = unsafe { lse.get((self.b * op.heads_q + head) * op.len_q + i, 1) };
-                to[0] = super::log_sum_exp(slot.m[lane], slot.l[lane]);
+            block::widen(s, q.row(queries.b, i, head), scale, &mut slot.stage[lane % 8 * op.head_dim..][..op.head_dim]);
+            if lane % 8 == 7 {
+                let to = &mut slot.qt[lane - 7..];
+                block::turn(s, slot.stage, op.head_dim, (8, op.head_dim), to, width);
             }
         }
+        slot.m.fill(f32::NEG_INFINITY);
+        slot.l.fill(0.0);
     }
+
 }
+
+simd_fn! {
+   /// Divides by the sums, transposes back and writes the results.
+fn finish[S, O: Lane](s, queries: &Queries<'_>, out: &Scattered<O>, lse: &Scattered<f32>, slot: &mut Slot<'_>) {
+       let (op, width) = (queries.masks.op, queries.nv * S::LANES);
+       let d = op.head_dim;
+       block::normalise(s, slot.l, slot.o);
+       for lane in 0..queries.count {
+           if lane % 8 == 0 {
+               block::turn(s, &slot.o[lane..], width, (d, 8), slot.stage, d);
+           }
+           let (head, i) = queries.lane(lane);
+           let row = &slot.stage[lane % 8 * d..][..d];
+           // SAFETY: every query of every head is in one block, so this row is written by this part alone.
+           let to = unsafe { out.get(((queries.b * op.len_q + i) * op.heads_q + head) * d, d) };
+           block::narrow(s, row, to);
+           if op.lse {
+               // SAFETY: as above.
+               let to = unsafe { lse.get((queries.b * op.heads_q + head) * op.len_q + i, 1) };
+               to[0] = super::log_sum_exp(slot.m[lane], slot.l[lane]);
+           }
+       }
+   }}
 
 /// A result whose rows are written by different parts of the work.
 struct Scattered<T> {
