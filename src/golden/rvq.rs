@@ -14,7 +14,8 @@ pub(super) fn compute(case: &Case, device: &Device) -> Result<Outputs> {
             let x = case.input("x")?.tensor_as(device, DType::F32)?;
             let encoded = rvq_encode::encode(&x, &codebooks(case, device)?, distance)?;
             // Where there is one level, the reference has no dimension for it.
-            let per_level = |t: &Tensor| if distance == Distance::Cosine { t.reshape(&[t.count()]) } else { Ok(t.clone()) };
+            let per_level =
+                |t: &Tensor| if distance == Distance::Cosine { t.reshape(&[t.count()]) } else { Ok(t.clone()) };
             out.add("codes", &per_level(&encoded.codes)?)?;
             out.add("quantized", &encoded.quantized)?;
             match distance {

@@ -30,9 +30,7 @@ impl Family {
         match config.get("model_type").and_then(Value::as_str) {
             Some("vit" | "dinov2") => Ok(Family::Vit),
             Some("clip") => Ok(Family::Clip),
-            Some(other) => {
-                Err(Error::NotSupported(format!("model family `{other}`; known are vit, dinov2 and clip")))
-            }
+            Some(other) => Err(Error::NotSupported(format!("model family `{other}`; known are vit, dinov2 and clip"))),
             None => Err(Error::Config("config.json has no `model_type`, so the model's family is unknown".into())),
         }
     }

@@ -181,12 +181,7 @@ impl Vit {
     ///
     /// # Errors
     /// The size does not fit, or memory is short.
-    pub fn forward(
-        &self,
-        pixel_values: &Tensor,
-        interpolate_pos_encoding: bool,
-        taps: &mut Taps,
-    ) -> Result<VitOutput> {
+    pub fn forward(&self, pixel_values: &Tensor, interpolate_pos_encoding: bool, taps: &mut Taps) -> Result<VitOutput> {
         let device = pixel_values.device();
         let _span = device.span(|| "vit".into());
         let mut x = self.embed(pixel_values, interpolate_pos_encoding, taps)?;
@@ -203,6 +198,15 @@ impl Vit {
         };
         let logits = self.classifier.as_ref().map(|head| head.forward(&cls)).transpose()?;
         Ok(VitOutput { last_hidden_state, pooler_output, logits })
+    }
+
+    /// The class token's row of the last hidden state, [batch, hidden_size]: what stands for a picture where there is no
+    /// classifier.
+    ///
+    /// # Errors
+    /// As [`forward`](Vit::forward).
+    pub fn features(&self, pixel_values: &Tensor) -> Result<Tensor> {
+        cls_rows(&self.forward(pixel_values, false, &mut Taps::none())?.last_hidden_state)?.contiguous()
     }
 
     /// Patches, class token, positions: [batch, 1 + patches, hidden_size].
@@ -229,7 +233,9 @@ impl Vit {
 
 /// The class token's rows of [batch, len, width]: [batch, width].
 pub(super) fn cls_rows(x: &Tensor) -> Result<Tensor> {
-    let [batch, _, width] = *x.shape() else { return Err(Error::Config("hidden states are [batch, len, width]".into())) };
+    let [batch, _, width] = *x.shape() else {
+        return Err(Error::Config("hidden states are [batch, len, width]".into()));
+    };
     x.slice(1, 0..1)?.reshape(&[batch, width])
 }
 

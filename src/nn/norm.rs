@@ -30,7 +30,7 @@ impl LayerNorm {
             weight: Some(&self.weight),
             bias: Some(&self.bias),
             eps: self.eps,
-            out,
+            dtype: Some(out),
             ..Default::default()
         };
         Ok(layer_norm::with(x, &options)?.out)

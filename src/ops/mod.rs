@@ -200,3 +200,26 @@ macro_rules! with_lane {
     };
 }
 pub(crate) use with_lane;
+
+/// Runs an expression with a type name bound to the element type of a float dtype: as `with_lane!`, and a quarter less to
+/// compile for each operand.
+macro_rules! with_float {
+    ($dtype:expr, $T:ident => $e:expr) => {
+        match $dtype {
+            $crate::DType::F16 => {
+                type $T = half::f16;
+                $e
+            }
+            $crate::DType::BF16 => {
+                type $T = half::bf16;
+                $e
+            }
+            // A problem's checks admit no other dtype.
+            _ => {
+                type $T = f32;
+                $e
+            }
+        }
+    };
+}
+pub(crate) use with_float;

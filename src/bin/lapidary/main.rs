@@ -6,8 +6,10 @@ mod devices;
 mod explain;
 mod headline;
 mod inspect;
+mod run;
 mod shared;
 mod synth;
+mod verify;
 
 use clap::{Parser, Subcommand};
 use shared::{Shared, Status};
@@ -34,6 +36,8 @@ enum Command {
     Explain(explain::Args),
     Inspect(inspect::Args),
     Synth(synth::Args),
+    Run(run::Args),
+    Verify(verify::Args),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +50,8 @@ fn main() -> ExitCode {
         Some(Command::Explain(args)) => explain::run(&args, &shared),
         Some(Command::Inspect(args)) => inspect::run(&args, &shared),
         Some(Command::Synth(args)) => synth::run(&args, &shared),
+        Some(Command::Run(args)) => run::run(&args, &shared),
+        Some(Command::Verify(args)) => verify::run(&args, &shared),
     };
     match status {
         Ok(Status::Success) => ExitCode::SUCCESS,

@@ -1,5 +1,6 @@
 //! `run`: a checkpoint does its natural task on pictures and prompts.
 
+use crate::shared::{self, Shared, Status, printable};
 use lapidary::checkpoint::Folder;
 use lapidary::media::Image;
 use lapidary::models::{self, Model, clip::Clip, vit::Vit};
@@ -11,6 +12,7 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+/// Does a checkpoint's natural task: top classes (ViT), features (DINOv2), scores of pictures against prompts (CLIP)
 #[derive(clap::Args)]
 pub struct Args {
     /// A model's folder: config.json, weights, and what else it was published with.
@@ -33,11 +35,10 @@ pub struct Args {
     /// Writes the forward pass as a trace for Chrome or Perfetto.
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
-    #[arg(long)]
-    json: bool,
 }
 
-pub fn run(args: &Args, device: &Device) -> Result<()> {
+pub fn run(args: &Args, shared: &Shared) -> Result<Status> {
+    let device = &shared.device()?;
     let _pause = no_grad();
     let images: Vec<Image> = args.image.iter().map(Image::open).collect::<Result<_>>()?;
     if images.is_empty() {
@@ -46,7 +47,7 @@ pub fn run(args: &Args, device: &Device) -> Result<()> {
     let precision = Precision::compute_in(args.dtype)?;
     let began = Instant::now();
     let folder = Folder::open(&args.checkpoint)?;
-    let spinner = crate::shared::spinner("loading weights");
+    let spinner = shared::spinner("loading weights");
     let model = models::load(&folder, device, precision)?;
     spinner.finish_and_clear();
     let loaded = began.elapsed().as_secs_f64();
@@ -54,35 +55,35 @@ pub fn run(args: &Args, device: &Device) -> Result<()> {
     device.reset_peak_memory();
     let began = Instant::now();
     let mut report = match &model {
-        Model::Vit(vit) if args.prompt.is_empty() => classify(vit, &images, args)?,
+        Model::Vit(vit) if args.prompt.is_empty() => classify(vit, &images, args, shared.json)?,
         Model::Vit(_) => return Err(Error::Config("a vit model takes pictures only, no --prompt".into())),
-        Model::Clip(clip) => score(clip, &images, args, device)?,
+        Model::Clip(clip) => score(clip, &images, args, device, shared.json)?,
     };
     device.synchronise()?;
     let seconds = began.elapsed().as_secs_f64();
     let memory = device.memory();
     let events = device.profiler().take();
     if args.profile {
-        eprint!("{}", profile::table(&events));
+        shared::note(&profile::table(&events));
     }
     if let Some(path) = &args.trace {
         std::fs::write(path, profile::chrome_trace(&events).to_string()).map_err(|e| Error::io(path, e))?;
     }
-    if args.json {
+    if shared.json {
         report["precision"] = json!(precision.to_string());
         report["load_s"] = json!(loaded);
         report["seconds"] = json!(seconds);
         report["peak_bytes"] = json!(memory.peak_bytes);
-        println!("{report}");
+        shared::print(&format!("{report}\n"))?;
     } else {
-        eprintln!(
+        shared::note(&format!(
             "{precision}; loaded in {loaded:.2} s; {} picture(s) in {:.1} ms; peak {:.1} MB of tensors",
             images.len(),
             seconds * 1e3,
             memory.peak_bytes as f64 / 1e6
-        );
+        ));
     }
-    Ok(())
+    Ok(Status::Success)
 }
 
 fn file_name(path: &Path) -> String {
@@ -90,7 +91,7 @@ fn file_name(path: &Path) -> String {
 }
 
 /// Top classes, or features and their cosines where the checkpoint has no classifier.
-fn classify(vit: &Vit, images: &[Image], args: &Args) -> Result<Value> {
+fn classify(vit: &Vit, images: &[Image], args: &Args, as_json: bool) -> Result<Value> {
     let output = vit.forward(&vit.pixel_values(images)?, false, &mut Taps::none())?;
     let names: Vec<String> = args.image.iter().map(|p| file_name(p)).collect();
     let Some(logits) = &output.logits else {
@@ -98,7 +99,7 @@ fn classify(vit: &Vit, images: &[Image], args: &Args) -> Result<Value> {
             Some(pooled) => pooled.clone(),
             None => vit.features(&vit.pixel_values(images)?)?,
         };
-        return features_report(&features.to_vec::<f32>()?, features.shape()[1], &names, args.json);
+        return features_report(&features.to_vec::<f32>()?, features.shape()[1], &names, as_json);
     };
     let classes = logits.shape()[1];
     let probs = softmax(logits)?.to_vec::<f32>()?;
@@ -108,9 +109,9 @@ fn classify(vit: &Vit, images: &[Image], args: &Args) -> Result<Value> {
         order.sort_by(|&a, &b| row[b].total_cmp(&row[a]).then(a.cmp(&b)));
         order.truncate(args.top);
         let label = |class: usize| vit.config().labels.get(class).cloned().unwrap_or_else(|| format!("class {class}"));
-        if !args.json {
-            println!("{name}");
-            order.iter().for_each(|&class| println!("  {:>7.3} %  {}", 100.0 * row[class], label(class)));
+        if !as_json {
+            let line = |&class: &usize| format!("  {:>7.3} %  {}\n", 100.0 * row[class], printable(&label(class)));
+            shared::print(&format!("{name}\n{}", order.iter().map(line).collect::<String>()))?;
         }
         let top: Vec<Value> =
             order.iter().map(|&c| json!({"class": c, "label": label(c), "probability": row[c]})).collect();
@@ -125,17 +126,18 @@ fn features_report(features: &[f32], width: usize, names: &[String], as_json: bo
     let cosine = |a: &[f32], b: &[f32]| dot(a, b) / (dot(a, a) * dot(b, b)).sqrt();
     let cosines: Vec<Vec<f64>> = rows.iter().map(|a| rows.iter().map(|b| cosine(a, b)).collect()).collect();
     if !as_json {
-        println!("features of {width} numbers; cosines:");
+        let mut text = format!("features of {width} numbers; cosines:\n");
         for (name, row) in names.iter().zip(&cosines) {
             let row: Vec<String> = row.iter().map(|c| format!("{c:>7.4}")).collect();
-            println!("{name:<28} {}", row.join(" "));
+            text.push_str(&format!("{name:<28} {}\n", row.join(" ")));
         }
+        shared::print(&text)?;
     }
     Ok(json!({"task": "features", "images": names, "features": rows, "cosine": cosines}))
 }
 
 /// Pictures against prompts.
-fn score(clip: &Clip, images: &[Image], args: &Args, device: &Device) -> Result<Value> {
+fn score(clip: &Clip, images: &[Image], args: &Args, device: &Device, as_json: bool) -> Result<Value> {
     if args.prompt.is_empty() {
         return Err(Error::Config("a clip model scores pictures against texts: give --prompt TEXT…".into()));
     }
@@ -156,15 +158,13 @@ fn score(clip: &Clip, images: &[Image], args: &Args, device: &Device) -> Result<
     for (i, path) in args.image.iter().enumerate() {
         let name = file_name(path);
         let (logits, probs) = (&logits[i * texts..(i + 1) * texts], &probs[i * texts..(i + 1) * texts]);
-        if !args.json {
-            println!("{name}");
-            for (text, (logit, prob)) in args.prompt.iter().zip(logits.iter().zip(probs)) {
-                println!("  {:>7.3} %  {logit:>8.3}  {text}", 100.0 * prob);
-            }
+        if !as_json {
+            let rows = args.prompt.iter().zip(logits.iter().zip(probs));
+            let line = |(t, (l, p)): (&String, (&f32, &f32))| format!("  {:>7.3} %  {l:>8.3}  {t}\n", 100.0 * p);
+            shared::print(&format!("{name}\n{}", rows.map(line).collect::<String>()))?;
         }
         let rows = args.prompt.iter().zip(logits.iter().zip(probs));
-        let rows: Vec<Value> =
-            rows.map(|(t, (l, p))| json!({"prompt": t, "logit": l, "probability": p})).collect();
+        let rows: Vec<Value> = rows.map(|(t, (l, p))| json!({"prompt": t, "logit": l, "probability": p})).collect();
         pictures.push(json!({"image": name, "scores": rows}));
     }
     Ok(json!({"task": "score", "pictures": pictures}))

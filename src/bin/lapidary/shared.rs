@@ -97,3 +97,10 @@ pub fn progress(total: u64, bytes: bool) -> ProgressBar {
     let style = ProgressStyle::with_template(template).expect("the templates above are sound");
     ProgressBar::new(total).with_style(style)
 }
+
+/// Says on stderr what is going on, while it goes on; hidden where stderr is not a terminal.
+pub fn spinner(what: &'static str) -> ProgressBar {
+    let spinner = ProgressBar::new_spinner().with_message(what);
+    spinner.enable_steady_tick(std::time::Duration::from_millis(120));
+    spinner
+}

@@ -10,7 +10,7 @@ use crate::backend::cpu::{Cpu, Pool};
 use crate::dtype::{Elem, Format};
 use crate::ops::gemm::Gemm;
 use crate::ops::panels::pack_panels;
-use crate::ops::with_lane;
+use crate::ops::with_float;
 use bytemuck::Pod;
 
 /// Steps of k in a block.
@@ -60,7 +60,7 @@ fn deal(len: usize, parts: usize, i: usize) -> usize {
 }
 
 pub(super) fn run<T: Tile>(tile: T, op: &Gemm, panels: Format, l: &mut Launch<'_, Cpu>) {
-    with_lane!(op.out, O => run_as::<T, O>(&tile, op, panels, l))
+    with_float!(op.out, O => run_as::<T, O>(&tile, op, panels, l))
 }
 
 fn run_as<T: Tile, O: Lane>(tile: &T, op: &Gemm, panels: Format, l: &mut Launch<'_, Cpu>) {

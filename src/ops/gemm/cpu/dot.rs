@@ -11,7 +11,7 @@ use crate::backend::{Kernel, Launch};
 use crate::dtype::Format;
 use crate::error::{Result, Unsupported};
 use crate::ops::gemm::Gemm;
-use crate::ops::with_lane;
+use crate::ops::with_float;
 use crate::simd_fn;
 
 /// Rows of lhs up to which this is the better way.
@@ -30,7 +30,7 @@ pub(super) fn suits(op: &Gemm, _: &Caps) -> bool {
 
 pub(super) fn launch<S: Simd>(_: &Kernel<Cpu, Gemm>, op: &Gemm, l: &mut Launch<'_, Cpu>) -> Result<()> {
     let s = S::detect().expect("supports() has checked it");
-    with_lane!(op.lhs, L => with_lane!(op.rhs, R => with_lane!(op.out, O => run::<S, L, R, O>(s, op, l))));
+    with_float!(op.lhs, L => with_float!(op.rhs, R => with_float!(op.out, O => run::<S, L, R, O>(s, op, l))));
     Ok(())
 }
 

@@ -31,7 +31,7 @@ use crate::backend::{Kernel, Kernels, Launch};
 use crate::dtype::{DType, Format};
 use crate::error::{Result, Unsupported};
 use crate::layout::Takes;
-use crate::ops::with_lane;
+use crate::ops::with_float;
 
 const TAKES: &[Takes] = &[Takes::Rows, Takes::Strided];
 
@@ -94,7 +94,7 @@ fn workspace<S: Simd>(op: &Gemm, _: &Caps) -> usize {
 
 fn launch<S: Simd>(_: &Kernel<Cpu, Gemm>, op: &Gemm, l: &mut Launch<'_, Cpu>) -> Result<()> {
     let s = S::detect().expect("supports() has checked it");
-    with_lane!(op.lhs, L => with_lane!(op.rhs, R => {
+    with_float!(op.lhs, L => with_float!(op.rhs, R => {
         blocked::run(tile::F32Tile::<S, L, R>::new(s), op, panels::<S>(op.gated), l)
     }));
     Ok(())
