@@ -35,7 +35,7 @@ const BK: usize = 128;
 /// Vectors of queries in a block, at most.
 const NV: usize = 3;
 /// Packed keys and values that are held at a time.
-const PACKED_BYTES: usize = 8 << 20;
+const PACKED_BYTES: usize = 1 << 20;
 /// Queries per key head from which f32 keys and values are packed, too: strided rows then cost more than a copy.
 const PACK_ROWS: usize = 128;
 
