@@ -43,8 +43,14 @@ fn launch<S: Simd>(_: &Kernel<Cpu, Interpolate>, op: &Interpolate, l: &mut Launc
             let taps = y * down.taps..(y + 1) * down.taps;
             if op.mode == Mode::Nearest {
                 let line = line(down.points[y]);
-                for (out, &at) in out.chunks_exact_mut(inner).zip(&across.points) {
-                    out.copy_from_slice(&line[at * inner..][..inner]);
+                if inner == 1 {
+                    for (out, &at) in out.iter_mut().zip(&across.points) {
+                        *out = line[at];
+                    }
+                } else {
+                    for (out, &at) in out.chunks_exact_mut(inner).zip(&across.points) {
+                        out.copy_from_slice(&line[at * inner..][..inner]);
+                    }
                 }
                 continue;
             }

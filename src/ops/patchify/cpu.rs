@@ -81,8 +81,14 @@ impl<T> From<'_, T> {
             return to.values.iter_mut().step_by(to.step).for_each(|to| *to = f(first));
         }
         let from = self.values.iter().step_by(self.step).take(to.count);
-        for (from, to) in from.zip(to.values.iter_mut().step_by(to.step)) {
-            *to = f(from);
+        if to.step == 1 {
+            for (from, to) in from.zip(to.values) {
+                *to = f(from);
+            }
+        } else {
+            for (from, to) in from.zip(to.values.iter_mut().step_by(to.step)) {
+                *to = f(from);
+            }
         }
     }
 }
