@@ -1,1 +1,230 @@
+//! The command line from outside: bad input is told and exits with 2, good input does what it says.
 
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn lapidary(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_lapidary")).args(arguments).output().expect("the binary runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("output is UTF-8")
+}
+
+/// Runs with bad input; returns what stderr says.
+#[track_caller]
+fn refused(arguments: &[&str]) -> String {
+    let output = lapidary(arguments);
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(2), "{arguments:?} says\n{stdout}{stderr}");
+    assert!(stderr.starts_with("error: "), "{arguments:?} says {stderr}");
+    assert!(!stderr.contains("panicked"), "{arguments:?} says {stderr}");
+    stderr
+}
+
+/// Runs with good input; returns stdout.
+#[track_caller]
+fn accepted(arguments: &[&str]) -> String {
+    let output = lapidary(arguments);
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{arguments:?} says\n{stdout}{stderr}");
+    stdout
+}
+
+/// A folder of a test, removed with it.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Scratch {
+        let path = std::env::temp_dir().join(format!("lapidary-cli-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Scratch(path)
+    }
+
+    fn file(&self, name: &str, bytes: &[u8]) -> String {
+        let path = self.0.join(name);
+        std::fs::write(&path, bytes).unwrap();
+        shown(&path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn shown(path: &Path) -> String {
+    path.to_str().expect("paths of tests are UTF-8").into()
+}
+
+/// A file with one tensor `w` of `shape`, whose header claims `end` bytes of data and which has `have`.
+fn safetensors(shape: &str, end: &str, have: usize) -> Vec<u8> {
+    let header = format!(r#"{{"w":{{"dtype":"F32","shape":{shape},"data_offsets":[0,{end}]}}}}"#);
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.as_bytes());
+    bytes.resize(bytes.len() + have, 0);
+    bytes
+}
+
+#[test]
+fn bad_checkpoints_are_refused() {
+    let scratch = Scratch::new("checkpoints");
+    let whole = safetensors("[2,3]", "24", 24);
+    for len in [0, 7, 8, 20, whole.len() - 1] {
+        refused(&["inspect", &scratch.file("truncated.safetensors", &whole[..len])]);
+    }
+    let mut huge_header = (1u64 << 60).to_le_bytes().to_vec();
+    huge_header.extend(b"{}");
+    refused(&["inspect", &scratch.file("header.safetensors", &huge_header)]);
+    refused(&[
+        "inspect",
+        &scratch.file("data.safetensors", &safetensors("[288230376151711744]", "1152921504606846976", 24)),
+    ]);
+    refused(&["inspect", &scratch.file("shape.safetensors", &safetensors("[18446744073709551615,8]", "24", 24))]);
+    refused(&["inspect", &scratch.file("text.safetensors", b"not a checkpoint at all")]);
+    refused(&["inspect", &shown(&scratch.0.join("missing.safetensors"))]);
+    let good = scratch.file("good.safetensors", &whole);
+    refused(&["inspect", &good, "--filter", "nothing-has-this-name"]);
+    refused(&["inspect", &good, "--filter", "("]);
+}
+
+#[test]
+fn bad_choices_are_refused_with_the_known_ones() {
+    assert!(refused(&["bench", "--op", "nosuchop"]).contains("softmax"));
+    assert!(refused(&["check", "--op", "nosuchop"]).contains("softmax"));
+    assert!(refused(&["bench", "--case", "nosuchcase"]).contains("softmax/577x1024"));
+    assert!(refused(&["bench", "--preset", "nosuchpreset"]).contains("peers"));
+    assert!(refused(&["synth", "nosuchmodel", "unused"]).contains("vit-b16"));
+    assert!(refused(&["--device", "abacus"]).contains("cpu"));
+    assert!(refused(&["bench", "--row", "nosuchkernel"]).contains("nosuchkernel"));
+    refused(&["check", "--row", "nosuchkernel"]);
+    refused(&["check", "--op", "("]);
+    refused(&["bench", "--budget", "nan"]);
+    refused(&["nosuchcommand"]);
+    refused(&["devices", "--nosuchflag"]);
+}
+
+#[test]
+fn bad_devices_are_refused() {
+    for command in [&["--device", "wgpu"][..], &["check", "--device", "cuda:0"], &["bench", "--device", "emulator"]] {
+        assert!(refused(command).contains("no kernels"));
+    }
+    for threads in ["0", "1025", "-1", "many", "1,0"] {
+        refused(&["bench", "--threads", threads]);
+    }
+    refused(&["check", "--threads", "1,2"]);
+    refused(&["--device", "cpu:1"]);
+}
+
+#[test]
+fn bad_problems_are_refused() {
+    let problems = [
+        "",
+        "softmax",
+        "softmax(",
+        "softmax(rows)",
+        "softmax(rows=)",
+        "softmax(rows=-1)",
+        "softmax(rows=1,nosuchfield=2)",
+        "softmax(dtype=nosuchtype)",
+        "softmax(dtype=u8)",
+        "nosuchop(rows=1)",
+        "softmax(rows=18446744073709551616)",
+        "softmax(rows=18446744073709551615,cols=2)",
+        "gemm(m=18446744073709551615)",
+        "gemm(m=18446744073709551615,n=18446744073709551615,k=18446744073709551615)",
+        "copy(shape=1x1x1x1x1x1x1x1x1)",
+        "copy(shape=4x4) nosuchoperand:strides=4x1",
+        "copy(shape=4x4) x:strides=4",
+        "copy(shape=4x4) x:strides=18446744073709551615x1",
+    ];
+    for problem in problems {
+        refused(&["explain", problem]);
+        refused(&["check", problem]);
+        refused(&["bench", "--problem", problem]);
+    }
+    // These are sound; no machine has the memory.
+    for problem in ["copy(shape=1000000000x1000000)", "softmax(rows=1000000000,cols=1000000)"] {
+        refused(&["check", problem]);
+        refused(&["bench", "--problem", problem]);
+    }
+}
+
+#[test]
+fn devices_are_listed() {
+    assert!(accepted(&["devices"]).contains("cpu"));
+    let list: Value = serde_json::from_str(&accepted(&["devices", "--json"])).unwrap();
+    let names: Vec<&str> = list.as_array().unwrap().iter().filter_map(|d| d["name"].as_str()).collect();
+    assert_eq!(names, ["cpu", "wgpu", "cuda", "emulator"]);
+    assert_eq!(list[0]["has_kernels"], true);
+}
+
+#[test]
+fn explain_reads_a_printed_call() {
+    let call = "softmax(rows=577,cols=1024) x:strides=2048x1";
+    assert!(accepted(&["explain", call]).starts_with(call));
+    let report: Value = serde_json::from_str(&accepted(&["explain", "--json", call])).unwrap();
+    assert_eq!(report["problem"], call);
+    assert_eq!(report["bytes_read"], 577 * 1024 * 4);
+    let selected = report["kernels"].as_array().unwrap().iter().filter(|k| k["selected"] == true).count();
+    assert_eq!(selected, 1);
+}
+
+#[test]
+fn check_counts_what_it_did() {
+    let stdout = accepted(&["check", "--op", "^softmax$", "--threads", "2"]);
+    let last = stdout.lines().last().unwrap();
+    let passed: usize = last.strip_suffix(" passed, 0 failed").expect(last).parse().unwrap();
+    assert!(passed > 0);
+    let problem = accepted(&["check", "copy(shape=3x5) x:strides=1x3", "--row", "copy__portable"]);
+    assert!(problem.ends_with("1 passed, 0 failed\n"), "{problem}");
+    let report: Value = serde_json::from_str(&accepted(&["check", "--json", "softmax(rows=3,cols=5)"])).unwrap();
+    assert_eq!(report["failed"], 0);
+}
+
+#[test]
+fn bench_prints_lines_that_other_benches_print() {
+    let arguments = ["bench", "--problem", "softmax(rows=9,cols=65)", "--json", "--budget", "0.05", "--threads", "1"];
+    let lines: Vec<Value> = accepted(&arguments).lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let (bench, peaks) = lines.split_last().unwrap();
+    assert!(peaks.iter().all(|l| l["case"].as_str().unwrap().starts_with("roof/")) && !peaks.is_empty());
+    for key in ["peer", "version", "case", "threads", "dtype", "median_s", "min_s", "runs", "gflops", "gbs", "kernel"] {
+        assert!(!bench[key].is_null(), "{key} is missing");
+    }
+}
+
+#[test]
+fn inspect_sums_up() {
+    let scratch = Scratch::new("inspect");
+    let file = scratch.file("good.safetensors", &safetensors("[2,3]", "24", 24));
+    assert!(accepted(&["inspect", &file]).contains("2x3"));
+    let report: Value = serde_json::from_str(&accepted(&["inspect", &shown(&scratch.0), "--json"])).unwrap();
+    assert_eq!(report["total"]["parameters"], 6);
+    assert_eq!(report["tensors"][0]["name"], "w");
+}
+
+#[test]
+fn synth_overwrites_nothing() {
+    let scratch = Scratch::new("synth");
+    scratch.file("config.json", b"mine");
+    assert!(refused(&["synth", "vit-b16", &shown(&scratch.0)]).contains("--force"));
+    assert_eq!(std::fs::read(scratch.0.join("config.json")).unwrap(), b"mine");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_closed_pipe_is_no_error() {
+    use std::process::Stdio;
+    let mut child = Command::new(env!("CARGO_BIN_EXE_lapidary"))
+        .args(["check", "--op", "copy", "--json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(output.stderr.is_empty(), "{}", text(&output.stderr));
+}

@@ -7,6 +7,7 @@ use crate::cost::Cost;
 use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::ops::Operand;
 use serde_json::{Value, json};
 
 /// Measured limits of a device.
@@ -115,6 +116,6 @@ impl Peaks {
 /// Whether a problem multiplies bf16 by bf16.
 pub(super) fn is_narrow(problem: &dyn crate::ops::AnyOp) -> bool {
     let inputs = problem.inputs();
-    let mut floats = inputs.iter().take(2).filter(|(_, o)| o.present);
-    floats.all(|(_, o)| o.dtype == DType::BF16)
+    let narrow = |o: &Option<Operand>| o.is_some_and(|o| o.present && o.dtype == DType::BF16);
+    narrow(&inputs[0]) && narrow(&inputs[1])
 }

@@ -85,7 +85,7 @@ fn chosen(args: &Args) -> Result<Vec<Call>> {
 
 /// Prints a report with a progress bar beside it.
 pub fn bench(calls: &[Call], devices: &[Device], options: Options<'_>, json: bool) -> Result<Status> {
-    let bar = shared::progress((calls.len() * devices.len()) as u64, false);
+    let bar = shared::progress((calls.len() * devices.len()) as u64, "problems");
     let style = if json { Style::Json } else { Style::Table };
     let wrong = report(calls, devices, options, style, &mut |line| {
         bar.tick();

@@ -62,7 +62,7 @@ pub fn run(args: &Args, shared: &Shared) -> Result<Status> {
         return Err(Error::parse("--row", row, "no kernel of this name takes any of the problems"));
     }
     let mut findings = Findings::default();
-    let bar = shared::progress(calls.len() as u64, false);
+    let bar = shared::progress(calls.len() as u64, "problems");
     for call in &calls {
         bar.tick();
         findings.check(call, &device, row)?;

@@ -1,8 +1,8 @@
 //! `lapidary devices`.
 
 use crate::shared::{Shared, Status, print};
+use lapidary::Result;
 use lapidary::bench::table::Table;
-use lapidary::{Device, Result};
 use serde_json::json;
 
 /// List the devices and what can be done with them
@@ -20,10 +20,7 @@ pub fn run(_: &Args, shared: &Shared) -> Result<Status> {
     let frame = "no kernels in this version";
     let entry =
         |name, built_in, what: &str| Entry { name, built_in, kernels: false, about: format!("{what}; {frame}") };
-    let cpu = match shared.threads.as_slice() {
-        [] => Device::cpu()?,
-        [n, ..] => Device::cpu_with_threads(*n)?,
-    };
+    let cpu = shared.device()?;
     let entries = [
         Entry { name: "cpu", built_in: true, kernels: true, about: cpu.describe() },
         entry("wgpu", cfg!(feature = "wgpu"), "GPUs through Vulkan, Metal or DirectX 12"),

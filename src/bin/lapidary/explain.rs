@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 #[derive(clap::Args)]
 pub struct Args {
     /// A problem as a profile prints it, such as 'softmax(rows=577,cols=1024) x:strides=2048x1'
+    #[arg(required = true)]
     problem: Vec<String>,
 }
 

@@ -87,15 +87,18 @@ pub fn pattern(text: Option<&str>) -> Result<Pattern<'static>> {
     Ok(Pattern::new(text, move |name| regex.is_match(name)))
 }
 
-/// A bar on stderr that counts steps, or bytes; hidden where stderr is not a terminal.
-pub fn progress(total: u64, bytes: bool) -> ProgressBar {
-    let template = if bytes {
-        "{bar:40} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} eta {eta}"
-    } else {
-        "{bar:40} {pos}/{len} eta {eta}"
-    };
-    let style = ProgressStyle::with_template(template).expect("the templates above are sound");
-    ProgressBar::new(total).with_style(style)
+/// A bar on stderr that counts; hidden where stderr is not a terminal.
+pub fn progress(total: u64, unit: &str) -> ProgressBar {
+    bar(total, &format!("{{bar:40}} {{pos}}/{{len}} {unit}, eta {{eta}}"))
+}
+
+/// As [`progress`], of bytes.
+pub fn progress_bytes(total: u64) -> ProgressBar {
+    bar(total, "{bar:40} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}, eta {eta}")
+}
+
+fn bar(total: u64, template: &str) -> ProgressBar {
+    ProgressBar::new(total).with_style(ProgressStyle::with_template(template).expect("the templates above are sound"))
 }
 
 /// Says on stderr what is going on, while it goes on; hidden where stderr is not a terminal.

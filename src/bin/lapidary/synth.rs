@@ -31,7 +31,7 @@ pub fn run(args: &Args, shared: &Shared) -> Result<Status> {
         return Err(Error::file(&args.folder, "holds something already; use another folder, or --force"));
     }
     let size = model.bytes() as u64;
-    let bar = shared::progress(size, true);
+    let bar = shared::progress_bytes(size);
     let written = model.write(&args.folder, args.seed, &mut |done, _| bar.set_position(done));
     bar.finish_and_clear();
     written?;
