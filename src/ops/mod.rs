@@ -8,6 +8,7 @@
 //! Tensors have the last dimension innermost; strides are in elements.
 
 pub mod activation;
+pub mod argmax;
 pub mod attention;
 pub mod attention_merge;
 pub mod cast;
@@ -31,6 +32,7 @@ mod run;
 pub mod rvq_decode;
 pub mod rvq_encode;
 pub mod softmax;
+pub mod topk;
 pub mod unpatchify;
 pub mod view;
 
@@ -50,6 +52,7 @@ use std::str::FromStr;
 macro_rules! for_each_op {
     ($then:ident) => {
         $then! {
+            argmax::Argmax,
             attention::Attention,
             attention_merge::AttentionMerge,
             cast::Cast,
@@ -68,6 +71,7 @@ macro_rules! for_each_op {
             rvq_decode::RvqDecode,
             rvq_encode::RvqEncode,
             softmax::Softmax,
+            topk::TopK,
             unpatchify::Unpatchify,
         }
     };
