@@ -29,7 +29,7 @@ pub fn run(args: &Args, shared: &Shared) -> Result<Status> {
         folders.extend(golden::find(path)?);
     }
     let (mut passed, mut failed, mut unsupported) = (0, 0, 0);
-    let progress = shared::progress(folders.len() as u64, false);
+    let progress = shared::progress(folders.len() as u64, "cases");
     for folder in &folders {
         let names: Vec<_> = folder.components().rev().take(2).map(|c| c.as_os_str().to_string_lossy()).collect();
         let name = names.iter().rev().map(|n| &**n).collect::<Vec<_>>().join("/");
