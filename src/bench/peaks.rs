@@ -47,7 +47,7 @@ impl Peaks {
         let threads = cpu.pool().threads();
         let [_, l2, l3] = Cpu::caps(cpu).cache_bytes;
         // Large enough that little of it stays in the last level from one pass to the next.
-        let dram_bytes = (2 * l3).max(256 << 20).min(1 << 30) / threads;
+        let dram_bytes = (2 * l3).clamp(256 << 20, 1 << 30) / threads;
         let read = |bytes: usize| probe::read_bytes_per_second(cpu, bytes);
         Ok(Peaks {
             threads,

@@ -35,7 +35,7 @@ pub(super) fn compute(case: &Case, device: &Device, precision: Precision) -> Res
             false => format!("debug.{name}"),
             true => {
                 let name = name.replace("vision.", "visual.").replace("pre_layernorm", "ln_pre");
-                format!("debug.m.{}", name.replace("text.embeddings", "text.embedding"))
+                format!("debug.m.{}", name.replace("text.tokens", "text.embedding"))
             }
         };
         run.out.add(name, &tensor)?;

@@ -69,6 +69,7 @@ impl TextTower {
         let batch = ids.len() / len;
         let rows = Tensor::from_slice(device, ids, &[batch, len])?;
         let tokens = gather::gather(&self.token_embedding, &rows)?.to_dtype(DType::F32)?;
+        taps.add(|| "text.tokens".into(), &tokens);
         let mut x = elementwise::add(&tokens, &self.position_embedding.slice(0, 0..len)?)?;
         taps.add(|| "text.embeddings".into(), &x);
         let bytes: Option<Vec<u8>> = attention_mask.map(|m| m.iter().map(|&v| (v != 0) as u8).collect());

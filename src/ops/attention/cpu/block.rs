@@ -1,5 +1,7 @@
 //! The vector code of the flash kernel: one block of queries against one block of keys, and what prepares and ends it.
 //! Matrices are [row][lane], a lane being a query; see `flash.rs` for the algorithm.
+// Loops over registers name them by number: iterators over the arrays keep some of them in memory.
+#![allow(clippy::needless_range_loop)]
 
 use super::tile::{Tile, dots, transpose, weigh};
 use crate::backend::cpu::simd::{Lane, Simd, math};
