@@ -1,9 +1,13 @@
 //! `lapidary bench`.
 
 use crate::shared::{self, Shared, Status, note, print};
-use lapidary::bench::{Call, Line, Options, Preset, Stop, Style, cases, parse_call, report};
+use lapidary::bench::{Call, Line, Options, Preset, Stop, Style, cases, parse_call, report, time};
+use lapidary::checkpoint::Folder;
+use lapidary::models::{self, Model};
+use lapidary::nn::{Precision, Taps};
 use lapidary::ops::Class;
-use lapidary::{Device, Error, Result};
+use lapidary::{Device, Error, Result, Tensor, no_grad};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Check problems, time them, and hold the times against the device's measured limits
@@ -27,6 +31,14 @@ pub struct Args {
     /// A problem as a profile prints it, such as 'softmax(rows=577,cols=1024)'
     #[arg(long, value_name = "TEXT", num_args = 1.., conflicts_with_all = ["op", "case", "preset"])]
     problem: Vec<String>,
+
+    /// A model's folder: times its forward pass on a random picture instead (ViT, DINOv2, or CLIP's vision tower)
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["op", "case", "preset", "problem", "row"])]
+    checkpoint: Option<PathBuf>,
+
+    /// Pictures of a forward pass
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "checkpoint")]
+    batch: usize,
 
     /// A kernel by name; problems that it does not take are left out
     #[arg(long, value_name = "NAME")]
@@ -56,6 +68,12 @@ pub fn run(args: &Args, shared: &Shared) -> Result<Status> {
         .ok_or_else(|| Error::parse("--budget", args.budget.to_string(), "takes 0 to 86400 seconds"))?;
     let stop = Stop { min_runs: args.min_runs.max(1), budget, ..Stop::default() };
     let devices = shared.devices()?;
+    if let Some(folder) = &args.checkpoint {
+        return devices
+            .iter()
+            .try_for_each(|d| model(folder, args.batch, d, stop, shared.json))
+            .map(|()| Status::Success);
+    }
     let mut calls = chosen(args)?;
     if let (Some(row), true) = (&args.row, args.problem.is_empty()) {
         calls.retain(|call| call.kernel(&devices[0], Some(row)).is_ok());
@@ -64,6 +82,36 @@ pub fn run(args: &Args, shared: &Shared) -> Result<Status> {
         }
     }
     bench(&calls, &devices, Options { stop, row: args.row.as_deref() }, shared.json)
+}
+
+/// Times forward passes of a model, f32, weights packed before; one line.
+fn model(path: &Path, batch: usize, device: &Device, stop: Stop, json: bool) -> Result<()> {
+    let _pause = no_grad();
+    let folder = Folder::open(path)?;
+    let model = models::load(&folder, device, Precision::F32)?;
+    let (name, [height, width]) = match &model {
+        Model::Vit(vit) => ("vit", vit.config().image_size),
+        Model::Clip(clip) => ("clip_vision", [clip.config().image_size; 2]),
+    };
+    let count = [batch, 3, height, width].iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= 1 << 28);
+    let count = count.ok_or_else(|| Error::parse("--batch", batch.to_string(), "too many pictures"))?;
+    let wave: Vec<f32> = (0..count).map(|i| ((i as f32 * 12.9898).sin() * 43_758.547).fract()).collect();
+    let pixels = Tensor::from_slice(device, &wave, &[batch, 3, height, width])?;
+    let t = time(stop, || match &model {
+        Model::Vit(vit) => vit.forward(&pixels, false, &mut Taps::none()).map(drop),
+        Model::Clip(clip) => clip.encode_image(&pixels, false, &mut Taps::none()).map(drop),
+    })?;
+    let (threads, case) = (device.describe(), format!("{name}_{width}/b{batch}"));
+    if json {
+        let line = serde_json::json!({
+            "peer": "lapidary", "version": env!("CARGO_PKG_VERSION"), "case": case, "device": threads, "dtype": "f32",
+            "median_s": t.median, "min_s": t.min, "p10_s": t.p10, "p90_s": t.p90, "runs": t.runs, "cpu_s": t.cpu,
+            "images_s": batch as f64 / t.min,
+        });
+        return print(&format!("{line}\n"));
+    }
+    let [median, min, p90] = [t.median, t.min, t.p90].map(|s| s * 1e3);
+    print(&format!("{case}: median {median:.2} ms, min {min:.2}, p90 {p90:.2}, {} runs; {threads}\n", t.runs))
 }
 
 fn chosen(args: &Args) -> Result<Vec<Call>> {

@@ -54,6 +54,20 @@ fn lhs_steps(op: &Gemm, kr: usize) -> usize {
     op.k.div_ceil(kr).div_ceil(KC) * op.m.min(CHUNK_ROWS) * LDA
 }
 
+/// Asks for memory to be brought into L2.
+#[inline(always)]
+#[allow(unsafe_code)]
+fn fetch<E>(data: &[E]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in data.chunks(64 / size_of::<E>()) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: a hint; it reads nothing that the program can see, and the address is that of an element.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = data;
+}
+
 /// Splits `0..len` into `parts` ranges of nearly equal size: where part `i` begins.
 fn deal(len: usize, parts: usize, i: usize) -> usize {
     len * i / parts
@@ -187,8 +201,16 @@ fn multiply<T: Tile, O: Lane>(
             let count = (steps - from).min(KC);
             for (slot, panel) in columns.clone().enumerate() {
                 let start = panel * panel_len + from * T::KR * nr;
+                // What comes after this piece of rhs: the next panel's, or the first panel's of the next KC. It is fetched
+                // into L2 while this piece is used, a share with each tile; without that a quarter of the time is lost.
+                let after = match panel + 1 < columns.end {
+                    true => start + panel_len,
+                    false => columns.start * panel_len + (from + KC) * T::KR * nr,
+                };
+                let next = rhs.get(after..(after + count * T::KR * nr).min(rhs.len())).unwrap_or(&[]);
                 let rhs = &rhs[start..start + count * T::KR * nr];
                 for i in 0..tiles {
+                    fetch(&next[deal(next.len(), tiles, i)..deal(next.len(), tiles, i + 1)]);
                     let (r0, r1) = (deal(height, tiles, i), deal(height, tiles, i + 1));
                     let lhs = &lhs[(block * rows + top + r0) * LDA..];
                     let acc = &mut acc[(slot * height + r0) * nr..(slot * height + r1) * nr];
