@@ -81,6 +81,17 @@ pub trait Elem: bytemuck::Pod + Send + Sync + PartialEq + fmt::Debug {
     fn from_f64(x: f64) -> Self;
 }
 
+/// An f32 that rounds on to a 16-bit float as the f64 itself would: rounded to odd, so that no second rounding sees a tie
+/// that was none. (`half` looks at the upper half of an f64 only.)
+fn to_odd(x: f64) -> f32 {
+    let near = x as f32;
+    if !near.is_finite() || f64::from(near) == x {
+        return near;
+    }
+    let below = if f64::from(near).abs() > x.abs() { near.to_bits() - 1 } else { near.to_bits() };
+    f32::from_bits(below | 1)
+}
+
 macro_rules! elem {
     ($($t:ty, $d:ident, $x:ident => $to:expr, $y:ident => $from:expr;)*) => {$(
         impl Elem for $t {
@@ -94,8 +105,8 @@ macro_rules! elem {
 }
 elem! {
     f32, F32, x => x as f64, y => y as f32;
-    half::f16, F16, x => x.to_f64(), y => half::f16::from_f64(y);
-    half::bf16, BF16, x => x.to_f64(), y => half::bf16::from_f64(y);
+    half::f16, F16, x => x.to_f64(), y => half::f16::from_f32(to_odd(y));
+    half::bf16, BF16, x => x.to_f64(), y => half::bf16::from_f32(to_odd(y));
     i32, I32, x => x as f64, y => y as i32;
     u32, U32, x => x as f64, y => y as u32;
     u8, U8, x => x as f64, y => y as u8;
@@ -232,5 +243,37 @@ impl FromStr for Scalar {
 impl From<f32> for Scalar {
     fn from(x: f32) -> Scalar {
         Scalar(x)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sixteen_bit_floats_are_rounded_once() {
+        // Just beyond the middle of two bf16, by less than f64's upper half, or f32, can tell.
+        let middle = 0.767578125;
+        for beyond in [6e-8, 1e-12] {
+            assert_eq!(half::bf16::from_f64(middle).to_f64(), <half::bf16 as Elem>::from_f64(middle).to_f64());
+            assert_eq!(<half::bf16 as Elem>::from_f64(middle + beyond).to_f64(), 0.76953125);
+            assert_eq!(<half::bf16 as Elem>::from_f64(-middle - beyond).to_f64(), -0.76953125);
+            assert_eq!(<half::bf16 as Elem>::from_f64(middle - beyond).to_f64(), 0.765625);
+        }
+        let middle = 1.0 + 1.0 / 2048.0;
+        assert_eq!(<half::f16 as Elem>::from_f64(middle + 1e-13).to_f64(), 1.0 + 1.0 / 1024.0);
+        assert_eq!(<half::f16 as Elem>::from_f64(middle).to_f64(), 1.0);
+    }
+
+    #[test]
+    fn texts_parse_back() {
+        for format in ["plain", "panels32x1", "panels32x2g"] {
+            assert_eq!(format.parse::<Format>().unwrap().to_string(), format);
+        }
+        for bad in ["panels", "panels0x1", "panels33x1g", "panelsx", "q9"] {
+            assert!(bad.parse::<Format>().is_err(), "{bad}");
+        }
+        let x: Scalar = "0.1".parse().unwrap();
+        assert_eq!(x.to_string().parse::<Scalar>().unwrap(), x);
     }
 }

@@ -228,3 +228,60 @@ fn a_closed_pipe_is_no_error() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     assert!(output.stderr.is_empty(), "{}", text(&output.stderr));
 }
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+#[test]
+fn run_refuses_what_is_no_picture_and_no_model() {
+    let scratch = Scratch::new("run");
+    let vit = shown(&golden("vit/forward-png/checkpoint"));
+    let picture = shown(&golden("vit/forward-png/image.png"));
+    let no_picture = scratch.file("notes.png", b"this is a text");
+    let says = refused(&["run", &vit, "--image", &no_picture]);
+    assert!(says.contains("notes.png"), "{says}");
+    assert!(refused(&["run", &vit, "--image", &scratch.file("empty.png", b"")]).contains("empty.png"));
+    refused(&["run", &vit, "--image", &scratch.file("none.png", b"")[..3]]);
+    refused(&["run", &vit]);
+    refused(&["run", &vit, "--image", &picture, "--prompt", "a cat"]);
+    refused(&["run", &vit, "--image", &picture, "--dtype", "u8"]);
+    refused(&["run", &shown(&scratch.0), "--image", &picture]);
+    scratch.file("config.json", br#"{"model_type": "mamba"}"#);
+    let says = refused(&["run", &shown(&scratch.0), "--image", &picture]);
+    assert!(says.contains("mamba") && says.contains("clip"), "{says}");
+    // A ViT's configuration over a file that has one tensor: the missing one is named.
+    scratch.file("config.json", br#"{"model_type": "vit"}"#);
+    scratch.file("model.safetensors", &safetensors("[2,3]", "24", 24));
+    let says = refused(&["run", &shown(&scratch.0), "--image", &picture]);
+    assert!(says.contains("embeddings.position_embeddings"), "{says}");
+    scratch.file("config.json", br#"{"model_type": "vit", "hidden_size": -4}"#);
+    assert!(refused(&["run", &shown(&scratch.0), "--image", &picture]).contains("hidden_size"));
+}
+
+#[test]
+fn run_prints_classes_and_scores() {
+    let picture = shown(&golden("vit/forward-png/image.png"));
+    let vit = shown(&golden("vit/forward-png/checkpoint"));
+    let report: Value = serde_json::from_str(&accepted(&["run", &vit, "--image", &picture, "--json"])).unwrap();
+    assert_eq!(report["pictures"][0]["top"].as_array().unwrap().len(), 5);
+    let clip = shown(&golden("clip/score-png-prompts/checkpoint"));
+    let line = ["run", &clip, "--image", &picture, "--prompt", "a cat", "a red square", "--json"];
+    let report: Value = serde_json::from_str(&accepted(&line)).unwrap();
+    let scores = report["pictures"][0]["scores"].as_array().unwrap();
+    let sum: f64 = scores.iter().map(|s| s["probability"].as_f64().unwrap()).sum();
+    assert!(scores.len() == 2 && (sum - 1.0).abs() < 1e-5, "{report}");
+    refused(&["run", &clip, "--image", &picture]);
+}
+
+#[test]
+fn verify_counts_and_fails() {
+    let passing = shown(&golden("vit"));
+    let stdout = accepted(&["verify", &passing]);
+    assert!(stdout.ends_with("5 passed, 0 failed, 0 unsupported\n"), "{stdout}");
+    let waiting = shown(&golden("clip/loss-contrastive"));
+    assert!(accepted(&["verify", &waiting]).ends_with("0 passed, 0 failed, 1 unsupported\n"));
+    let output = lapidary(&["verify", &waiting, "--require-supported"]);
+    assert_eq!(output.status.code(), Some(1));
+    refused(&["verify", "/nowhere/at/all"]);
+}

@@ -52,7 +52,7 @@ const HEADLINE: &[&str] = &[
     "layernorm/577x1024",
     "gelu_erf/577x1024",
     "softmax/577x1024",
-    "patchify/image_336_p14",
+    "patchify(height=336,width=336,patch_h=14,patch_w=14)",
     "rvq_encode/1500x128x2048x4",
 ];
 
@@ -61,7 +61,7 @@ impl Preset {
     pub fn choose(self, cases: Vec<AnyCase>) -> Vec<AnyCase> {
         let place = |c: &AnyCase| match self {
             Preset::Peers => c.name.contains('/').then_some(0),
-            Preset::Headline => HEADLINE.iter().position(|&name| name == c.name),
+            Preset::Headline => HEADLINE.iter().position(|&name| name == c.name || name == c.problem.text()),
         };
         let mut chosen: Vec<AnyCase> = cases.into_iter().filter(|c| place(c).is_some()).collect();
         chosen.sort_by_key(|c| place(c));
