@@ -9,7 +9,7 @@
 //! len / BLOCK_ROWS summands, where the plain loop's grows like that of len.
 //!
 //! Bound: memory, one read. Columns: four vectors (256 bytes with AVX-512) of each row at a time, so that several lines
-//! of a page are used while it is at hand; one vector at a time took twice as long at len = 2048, inner = 4096.
+//! of a page are used while it is at hand.
 
 use super::{Kind, Reduce};
 use crate::backend::cpu::simd::{Lane, MAX_LANES, Simd, math};
