@@ -18,6 +18,7 @@ use crate::dtype::Elem;
 use crate::error::{Error, Result};
 use crate::isa_rows;
 use crate::layout::Takes;
+use crate::ops::with_float;
 use std::ops::Range;
 
 const TAKES: &[Takes] = &[Takes::Rows, Takes::Rows, Takes::Rows, Takes::Rows];
@@ -31,28 +32,6 @@ impl Kernels<Cpu> for Attention {
 
 use flash::{launch as flash_launch, supports as flash_supports};
 use split::{launch as split_launch, supports as split_supports};
-
-/// Runs an expression with a type name bound to the element type of a float dtype.
-macro_rules! with_float {
-    ($dtype:expr, $T:ident => $e:expr) => {
-        match $dtype {
-            $crate::DType::F16 => {
-                type $T = half::f16;
-                $e
-            }
-            $crate::DType::BF16 => {
-                type $T = half::bf16;
-                $e
-            }
-            // A problem's checks admit no other dtype.
-            _ => {
-                type $T = f32;
-                $e
-            }
-        }
-    };
-}
-use with_float;
 
 /// An operand [batch, len, heads, head_dim] with contiguous rows.
 #[derive(Clone, Copy)]
