@@ -101,17 +101,17 @@ fn model(path: &Path, batch: usize, device: &Device, stop: Stop, json: bool) -> 
         Model::Vit(vit) => vit.forward(&pixels, false, &mut Taps::none()).map(drop),
         Model::Clip(clip) => clip.encode_image(&pixels, false, &mut Taps::none()).map(drop),
     })?;
-    let (threads, case) = (device.describe(), format!("{name}_{width}/b{batch}"));
+    let (on, case) = (device.describe(), format!("{name}_{width}/b{batch}"));
     if json {
         let line = serde_json::json!({
-            "peer": "lapidary", "version": env!("CARGO_PKG_VERSION"), "case": case, "device": threads, "dtype": "f32",
+            "peer": "lapidary", "version": env!("CARGO_PKG_VERSION"), "case": case, "device": on, "dtype": "f32",
             "median_s": t.median, "min_s": t.min, "p10_s": t.p10, "p90_s": t.p90, "runs": t.runs, "cpu_s": t.cpu,
             "images_s": batch as f64 / t.min,
         });
         return print(&format!("{line}\n"));
     }
     let [median, min, p90] = [t.median, t.min, t.p90].map(|s| s * 1e3);
-    print(&format!("{case}: median {median:.2} ms, min {min:.2}, p90 {p90:.2}, {} runs; {threads}\n", t.runs))
+    print(&format!("{case}: median {median:.2} ms, min {min:.2}, p90 {p90:.2}, {} runs; {on}\n", t.runs))
 }
 
 fn chosen(args: &Args) -> Result<Vec<Call>> {

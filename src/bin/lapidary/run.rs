@@ -97,7 +97,10 @@ fn classify(vit: &Vit, images: &[Image], args: &Args, as_json: bool) -> Result<V
     let Some(logits) = &output.logits else {
         let features = match &output.pooler_output {
             Some(pooled) => pooled.clone(),
-            None => vit.features(&vit.pixel_values(images)?)?,
+            None => {
+                let [pictures, _, width] = *output.last_hidden_state.shape() else { unreachable!("always of rank 3") };
+                output.last_hidden_state.slice(1, 0..1)?.reshape(&[pictures, width])?.contiguous()?
+            }
         };
         return features_report(&features.to_vec::<f32>()?, features.shape()[1], &names, as_json);
     };
