@@ -146,6 +146,63 @@ macro_rules! with_elem {
     };
 }
 
+/// Quantised blocks: some consecutive values of a row stored as small integers with common factors. The layouts are those
+/// of GGUF (ggml's `ggml-common.h`); `ops::quant` has the arithmetic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(non_camel_case_types)] // the names by which everybody knows them
+pub enum Quant {
+    /// 32 values: f16 d, 32 i8; x = d·q.
+    Q8_0,
+    /// 32 values: f16 d, 32 nibbles; x = d·(q - 8).
+    Q4_0,
+    /// 32 values: f16 d, f16 m, 32 nibbles; x = d·q + m.
+    Q4_1,
+    /// 256 values in 8 groups: f16 d, f16 dmin, 8 + 8 six-bit factors, 256 nibbles; x = d·scale·q - dmin·min.
+    Q4_K,
+    /// 256 values in 16 groups: 256 four-bit and 256 two-bit parts, 16 i8 scales, f16 d; x = d·scale·(q - 32).
+    Q6_K,
+}
+
+impl Quant {
+    /// All of them.
+    pub const ALL: [Quant; 5] = [Quant::Q8_0, Quant::Q4_0, Quant::Q4_1, Quant::Q4_K, Quant::Q6_K];
+
+    /// Values of a block.
+    pub const fn block_values(self) -> usize {
+        match self {
+            Quant::Q8_0 | Quant::Q4_0 | Quant::Q4_1 => 32,
+            Quant::Q4_K | Quant::Q6_K => 256,
+        }
+    }
+
+    /// Bytes of a block.
+    pub const fn block_bytes(self) -> usize {
+        match self {
+            Quant::Q8_0 => 34,
+            Quant::Q4_0 => 18,
+            Quant::Q4_1 => 20,
+            Quant::Q4_K => 144,
+            Quant::Q6_K => 210,
+        }
+    }
+
+    /// Bytes of a row of `k` values, a multiple of [`block_values`](Quant::block_values).
+    pub const fn row_bytes(self, k: usize) -> usize {
+        k / self.block_values() * self.block_bytes()
+    }
+
+    /// The name as text: `q8_0`, `q4_k`, …
+    pub const fn name(self) -> &'static str {
+        match self {
+            Quant::Q8_0 => "q8_0",
+            Quant::Q4_0 => "q4_0",
+            Quant::Q4_1 => "q4_1",
+            Quant::Q4_K => "q4_k",
+            Quant::Q6_K => "q6_k",
+        }
+    }
+}
+
 /// How a tensor's elements are arranged in its bytes; part of every problem that cares.
 ///
 /// `Panels` is what the CPU's matrix kernels read: the matrix `[n, k]` (a weight as `[out, in]`) is cut into
@@ -162,6 +219,8 @@ pub enum Format {
     Plain,
     /// Packed panels.
     Panels { nr: u16, kr: u16, gated: bool },
+    /// Rows of quantised blocks, one behind the other as GGUF files have them; the dtype is u8.
+    Blocks(Quant),
 }
 
 impl Format {
@@ -169,6 +228,7 @@ impl Format {
     pub const fn elements(self, n: usize, k: usize) -> usize {
         match self {
             Format::Plain => n * k,
+            Format::Blocks(quant) => n * quant.row_bytes(k),
             Format::Panels { nr, kr, gated } => {
                 let (nr, kr) = (nr as usize, kr as usize);
                 let panels = if gated { (n / 2).div_ceil(nr / 2) } else { n.div_ceil(nr) };
@@ -182,6 +242,7 @@ impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Format::Plain => f.write_str("plain"),
+            Format::Blocks(quant) => f.write_str(quant.name()),
             Format::Panels { nr, kr, gated } => write!(f, "panels{nr}x{kr}{}", if *gated { "g" } else { "" }),
         }
     }
@@ -204,8 +265,13 @@ impl FromStr for Format {
         if s == "plain" {
             return Ok(Format::Plain);
         }
-        panels()
-            .ok_or_else(|| Error::parse("a format", s, "known are plain and panels<nr>x<kr>[g], such as panels32x1"))
+        if let Some(quant) = Quant::ALL.into_iter().find(|q| q.name() == s) {
+            return Ok(Format::Blocks(quant));
+        }
+        panels().ok_or_else(|| {
+            let known = "known are plain, panels<nr>x<kr>[g] such as panels32x1, and q8_0, q4_0, q4_1, q4_k, q6_k";
+            Error::parse("a format", s, known)
+        })
     }
 }
 

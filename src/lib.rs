@@ -58,7 +58,7 @@ pub mod text;
 pub use autograd::{Gradients, NoGrad, backward, no_grad};
 pub use cost::Cost;
 pub use device::{Device, MemoryUse};
-pub use dtype::{DType, Elem, Format, Scalar};
+pub use dtype::{DType, Elem, Format, Quant, Scalar};
 pub use error::{Error, Result, Unsupported};
 pub use layout::{Layout, MAX_RANK, Shape, Takes};
 pub use tensor::{Backward, Node, Tensor, TensorMut};

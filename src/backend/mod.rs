@@ -9,7 +9,7 @@ use crate::error::{Result, Unsupported};
 use crate::layout::{Layout, Takes};
 
 /// The most operands of an op.
-pub const MAX_IN: usize = 8;
+pub const MAX_IN: usize = 12;
 /// The most results of an op.
 pub const MAX_OUT: usize = 4;
 

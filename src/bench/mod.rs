@@ -4,6 +4,7 @@
 
 mod catalog;
 mod check;
+mod grad;
 mod operands;
 mod peaks;
 mod report;
@@ -14,6 +15,7 @@ mod timing;
 
 pub use catalog::catalog_table;
 pub use check::{Checked, Expected, Verdict, check, check_rows};
+pub use grad::{GradVerdict, check_grads};
 pub use operands::{Arrangement, Call, Operands, parse_call};
 pub use peaks::{Bound, Peaks};
 pub use report::{Line, Style, report};

@@ -316,10 +316,10 @@ pub fn parse_call(text: &str) -> Result<Call> {
 }
 
 /// A stream of pseudo-random numbers: splitmix64.
-struct Random(u64);
+pub(super) struct Random(u64);
 
 impl Random {
-    fn new(seed: u64) -> Random {
+    pub fn new(seed: u64) -> Random {
         Random(seed ^ 0x6c61_7069_6461_7279)
     }
 
@@ -337,12 +337,12 @@ impl Random {
     }
 
     /// By Box and Muller.
-    fn normal(&mut self) -> f64 {
+    pub fn normal(&mut self) -> f64 {
         let (u, v) = (self.unit(), self.unit());
         (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()
     }
 
-    fn below(&mut self, limit: u32) -> u32 {
+    pub fn below(&mut self, limit: u32) -> u32 {
         (self.next() % u64::from(limit.max(1))) as u32
     }
 }

@@ -25,6 +25,7 @@ pub mod pack_rhs;
 mod panels;
 pub mod patchify;
 pub(crate) mod problem;
+pub mod quant;
 mod real;
 pub mod reduce;
 pub mod rms_norm;

@@ -49,7 +49,7 @@ impl Op for Concat {
     const NAME: &'static str = "concat";
 
     fn inputs(&self) -> Inputs {
-        const NAMES: [&str; MAX_IN] = ["x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7"];
+        const NAMES: [&str; MAX_IN] = ["x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7", "x8", "x9", "x10", "x11"];
         let operand = |i: usize| match self.parts.get(i) {
             Some(&p) => Operand::new(NAMES[i], self.dtype, &[self.outer, p, self.inner]),
             None => Operand::new(NAMES[i], self.dtype, &[0]).only_if(false),
@@ -75,7 +75,7 @@ impl Op for Concat {
 
 no_gpu_kernels!(Concat);
 
-/// Tensors one behind the other along dimension `dim`. More than eight are joined in several steps; one alone is given
+/// Tensors one behind the other along dimension `dim`. More than twelve are joined in several steps; one alone is given
 /// back as it is.
 ///
 /// # Errors

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::str::FromStr;
 
-/// One to eight extents, inline; their text is `3x4x5`. (Not a [`Shape`](crate::Shape), which bounds their product.)
+/// One to twelve extents, inline; their text is `3x4x5`. (Not a [`Shape`](crate::Shape), which bounds their product.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Parts {
     extents: [usize; MAX_IN],
@@ -12,7 +12,7 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// From at most eight extents.
+    /// From at most twelve extents.
     pub(super) fn of(extents: &[usize]) -> Parts {
         let mut parts = Parts { extents: [0; MAX_IN], count: extents.len() as u8 };
         parts.extents[..extents.len()].copy_from_slice(extents);
