@@ -2,6 +2,7 @@
 
 mod attention;
 mod block;
+mod embedding;
 mod linear;
 mod mlp;
 mod norm;
@@ -11,9 +12,10 @@ mod taps;
 
 pub use attention::{Heads, SelfAttention};
 pub use block::{Block, LayerScale};
+pub use embedding::Embedding;
 pub use linear::Linear;
 pub use mlp::Mlp;
-pub use norm::LayerNorm;
+pub use norm::{LayerNorm, RmsNorm};
 pub use patch::{PatchEmbedding, PositionTable, with_class_token};
-pub use scope::{Precision, Scope};
+pub use scope::{Frozen, Precision, Scope, Trained};
 pub use taps::Taps;
