@@ -2,6 +2,7 @@
 
 pub mod clip;
 mod config;
+pub mod llama;
 pub mod vit;
 
 use crate::checkpoint::Folder;
