@@ -346,6 +346,15 @@ impl TensorMut<'_> {
         Ok(TensorMut { storage: self.storage, layout, dtype: self.dtype, format: self.format })
     }
 
+    /// The same elements under other extents.
+    ///
+    /// # Errors
+    /// The number of elements differs, or a strided part does not allow it.
+    pub fn reshape(&mut self, dims: &[usize]) -> Result<TensorMut<'_>> {
+        let layout = self.layout.reshape(dims)?;
+        Ok(TensorMut { storage: self.storage, layout, dtype: self.dtype, format: self.format })
+    }
+
     /// Overwrites the values, given in row-major order.
     ///
     /// # Errors
