@@ -4,7 +4,7 @@ use super::{CacheStep, KvCache, Linear, RmsNorm, Scope};
 use crate::ops::activation::Activation;
 use crate::ops::attention::{self, Options};
 use crate::ops::elementwise;
-use crate::ops::rope::{self, rope};
+use crate::ops::rope::{self, Pairs, rope};
 use crate::{DType, Error, Result, Tensor};
 
 /// The sizes of a block.
@@ -29,7 +29,10 @@ pub struct Rotation {
     pub positions: Tensor,
     /// f32 [head_dim / 2].
     pub inv_freq: Tensor,
-    pub options: rope::Options,
+    /// Which values make a pair.
+    pub pairs: Pairs,
+    /// Of cosines and sines.
+    pub factor: f32,
 }
 
 /// Where keys come from and which of them are hidden.
@@ -74,23 +77,30 @@ impl CausalAttention {
         Ok(CausalAttention { qkv, o_proj, config: *c, compute: scope.precision().compute })
     }
 
-    /// Queries, keys and values of `x` [batch, len, width], each [batch, len, heads, head_dim].
-    fn project(&self, x: &Tensor) -> Result<[Tensor; 3]> {
+    /// Queries and keys, turned, and values of `x` [batch, len, width], each [batch, len, heads, head_dim].
+    fn project(&self, x: &Tensor, rotation: &Rotation) -> Result<[Tensor; 3]> {
+        let options = rope::Options { pairs: rotation.pairs, factor: rotation.factor, ..Default::default() };
+        let turn = |t: &Tensor| rope(t, &rotation.positions, &rotation.inv_freq, &options);
         let (batch, len) = (x.shape()[0], x.shape()[1]);
         let DecoderConfig { heads_q, heads_kv, head_dim, .. } = self.config;
         match &self.qkv {
             Projections::One(qkv) => {
                 let all = qkv.forward_with(x, Activation::None, None, self.compute)?;
                 let all = all.reshape(&[batch, len, heads_q + 2 * heads_kv, head_dim])?;
-                let part = |from: usize, heads: usize| all.slice(2, from..from + heads);
-                Ok([part(0, heads_q)?, part(heads_q, heads_kv)?, part(heads_q + heads_kv, heads_kv)?])
+                // One launch for both: they share their angles.
+                let turned = turn(&all.slice(2, 0..heads_q + heads_kv)?)?;
+                Ok([
+                    turned.slice(2, 0..heads_q)?,
+                    turned.slice(2, heads_q..heads_q + heads_kv)?,
+                    all.slice(2, heads_q + heads_kv..heads_q + 2 * heads_kv)?,
+                ])
             }
             Projections::Each(each) => {
                 let one = |i: usize, heads: usize| {
                     let y = each[i].forward_with(x, Activation::None, None, self.compute)?;
                     y.reshape(&[batch, len, heads, head_dim])
                 };
-                Ok([one(0, heads_q)?, one(1, heads_kv)?, one(2, heads_kv)?])
+                Ok([turn(&one(0, heads_q)?)?, turn(&one(1, heads_kv)?)?, one(2, heads_kv)?])
             }
         }
     }
@@ -107,9 +117,7 @@ impl CausalAttention {
         residual: Option<&Tensor>,
     ) -> Result<Tensor> {
         let _span = x.device().span(|| "attention".into());
-        let [q, k, v] = self.project(x)?;
-        let turn = |t: &Tensor| rope(t, &rotation.positions, &rotation.inv_freq, &rotation.options);
-        let (q, k) = (turn(&q)?, turn(&k)?);
+        let [q, k, v] = self.project(x, rotation)?;
         let options = Options { causal: true, out: self.compute, ..Default::default() };
         let mixed = match keys {
             Keys::Own { key_padding } => {

@@ -3,7 +3,7 @@
 //! Memory grows in blocks, so that one attention problem (and one choice of kernel) serves a whole block of steps: how many
 //! keys exist is an operand.
 
-use crate::ops::cache_append::append;
+use crate::ops::cache_append::cache_append;
 use crate::ops::concat::concat;
 use crate::ops::gather;
 use crate::{DType, Device, Error, Result, Tensor};
@@ -120,9 +120,10 @@ impl KvCache {
     /// They have another shape, or do not fit into what [`begin`](KvCache::begin) made room for.
     pub fn append(&mut self, layer: usize, step: &CacheStep, k: &Tensor, v: &Tensor) -> Result<[Tensor; 2]> {
         let slot = self.layers.get_mut(layer).and_then(Option::as_mut);
-        let pair = slot.ok_or_else(|| Error::Config(format!("the cache has no layer {layer}, or no step was begun")))?;
+        let pair =
+            slot.ok_or_else(|| Error::Config(format!("the cache has no layer {layer}, or no step was begun")))?;
         for (cache, new) in pair.iter_mut().zip([k, v]) {
-            append(cache, new, &step.index)?;
+            cache_append(cache, new, &step.index)?;
         }
         Ok(pair.clone())
     }

@@ -26,7 +26,7 @@ pub use linear::Linear;
 pub use mlp::Mlp;
 pub use norm::{LayerNorm, RmsNorm};
 pub use patch::{PatchEmbedding, PositionTable, with_class_token};
-pub use rope::{RopeScaling, inv_freq};
+pub use rope::{RopeConfig, RopeScaling, Yarn};
 pub use sampler::Sampling;
 pub use scope::{Frozen, Precision, Scope, Trained};
 pub use taps::Taps;

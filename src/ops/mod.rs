@@ -15,6 +15,7 @@ pub mod cache_append;
 pub mod cast;
 pub mod concat;
 pub mod copy;
+pub mod cross_entropy;
 pub mod elementwise;
 pub mod gather;
 pub mod gemm;

@@ -1,7 +1,7 @@
 //! The sizes of a Llama, from either generation of `config.json`.
 
 use crate::models::config::Config;
-use crate::nn::{DecoderConfig, RopeScaling};
+use crate::nn::{DecoderConfig, RopeConfig, RopeScaling, Yarn};
 use crate::{Error, Result};
 use serde_json::Value;
 
@@ -13,8 +13,7 @@ pub struct LlamaConfig {
     pub vocab_size: usize,
     pub max_position_embeddings: usize,
     pub tie_word_embeddings: bool,
-    pub rope_theta: f64,
-    pub rope_scaling: RopeScaling,
+    pub rope: RopeConfig,
     /// Whether rotary pairs are neighbours (GGUF files) and not half a head apart.
     pub rope_interleaved: bool,
     /// Ids that end a text.
@@ -38,7 +37,6 @@ impl LlamaConfig {
             None => return Err(Error::Config(format!("{heads_q} heads do not divide a hidden_size of {width}"))),
         };
         let max_position_embeddings = c.size("max_position_embeddings", 2048)?;
-        let (rope_theta, rope_scaling) = rope(&c, max_position_embeddings)?;
         Ok(LlamaConfig {
             block: DecoderConfig {
                 width,
@@ -55,8 +53,7 @@ impl LlamaConfig {
             vocab_size: c.size("vocab_size", 32000)?,
             max_position_embeddings,
             tie_word_embeddings: c.flag("tie_word_embeddings", false)?,
-            rope_theta,
-            rope_scaling,
+            rope: rope(&c, head_dim, max_position_embeddings)?,
             rope_interleaved: c.flag("rope_interleaved", false)?,
             eos_token_ids: c.ids("eos_token_id")?,
             bos_token_id: c.ids("bos_token_id")?.first().copied(),
@@ -66,7 +63,7 @@ impl LlamaConfig {
 }
 
 /// θ and the scaling: from `rope_parameters` (new exports), or `rope_theta` and `rope_scaling`.
-fn rope(top: &Config<'_>, max_positions: usize) -> Result<(f64, RopeScaling)> {
+fn rope(top: &Config<'_>, head_dim: usize, max_positions: usize) -> Result<RopeConfig> {
     let key = if top.get("rope_parameters").is_some() { "rope_parameters" } else { "rope_scaling" };
     let c = top.sub(key);
     let theta = c.number("rope_theta", top.number("rope_theta", 1e4)?)?;
@@ -86,20 +83,23 @@ fn rope(top: &Config<'_>, max_positions: usize) -> Result<(f64, RopeScaling)> {
             high_freq_factor: c.number("high_freq_factor", 4.0)?,
             original_max_positions: original(&c)?,
         },
-        "yarn" => RopeScaling::Yarn {
-            factor: factor()?,
-            original_max_positions: original(&c)?,
-            beta_fast: c.number("beta_fast", 32.0)?,
-            beta_slow: c.number("beta_slow", 1.0)?,
-            attention_factor: c.get("attention_factor").map(|_| c.number("attention_factor", 1.0)).transpose()?,
-            mscale: c.get("mscale").map(|_| c.number("mscale", 0.0)).transpose()?,
-            mscale_all_dim: c.get("mscale_all_dim").map(|_| c.number("mscale_all_dim", 0.0)).transpose()?,
-            truncate: c.flag("truncate", true)?,
-        },
+        "yarn" => {
+            let given = |key: &str| c.get(key).map(|_| c.number(key, 0.0)).transpose();
+            let yarn = Yarn::new(factor()?, original(&c)?);
+            RopeScaling::Yarn(Yarn {
+                attention_factor: given("attention_factor")?,
+                mscale: given("mscale")?,
+                mscale_all_dim: given("mscale_all_dim")?,
+                beta_fast: c.number("beta_fast", yarn.beta_fast)?,
+                beta_slow: c.number("beta_slow", yarn.beta_slow)?,
+                truncate: c.flag("truncate", yarn.truncate)?,
+                ..yarn
+            })
+        }
         other => {
             let known = "default, linear, dynamic, llama3 and yarn";
             return Err(Error::NotSupported(format!("rope scaling `{other}`; known are {known}")));
         }
     };
-    Ok((theta, scaling))
+    Ok(RopeConfig { theta, rotary_dim: head_dim, scaling })
 }

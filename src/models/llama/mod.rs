@@ -8,10 +8,10 @@ mod config;
 pub use config::LlamaConfig;
 
 use crate::nn::{
-    CausalLm, DecoderBlock, Embedding, Keys, KvCache, Linear, Prompt, RmsNorm, Rotation, Scope, Taps, inv_freq,
+    CausalLm, DecoderBlock, Embedding, Keys, KvCache, Linear, Prompt, RmsNorm, Rotation, Scope, Taps, Tokens,
 };
 use crate::ops::cross_entropy;
-use crate::ops::rope;
+use crate::ops::rope::Pairs;
 use crate::{DType, Device, Error, Result, Tensor};
 use serde_json::Value;
 
@@ -153,7 +153,9 @@ impl Llama {
     pub fn loss(&self, ids: &[u32], labels: &[i32], len: usize, call: &mut Call<'_>) -> Result<(Tensor, Tensor)> {
         if labels.len() != ids.len() || len < 2 {
             let (have, want) = (labels.len(), ids.len());
-            return Err(Error::Config(format!("{have} labels for {want} tokens in rows of {len}; rows need two or more")));
+            return Err(Error::Config(format!(
+                "{have} labels for {want} tokens in rows of {len}; rows need two or more"
+            )));
         }
         let logits = self.forward(ids, len, call, &mut Taps::none())?;
         // The last place has nothing to predict: instead of cutting the logits, its label is left out.
@@ -185,12 +187,13 @@ impl Llama {
             None => past + len,
         };
         let c = &self.config;
-        let (frequencies, factor) = inv_freq(&c.rope_scaling, c.rope_theta, c.block.head_dim, longest)?;
-        let pairs = if c.rope_interleaved { rope::Pairs::Interleaved } else { rope::Pairs::Halves };
+        let (frequencies, factor) = c.rope.inv_freq(longest)?;
+        let pairs = if c.rope_interleaved { Pairs::Interleaved } else { Pairs::Halves };
         Ok(Rotation {
             positions,
             inv_freq: Tensor::from_slice(device, &frequencies, &[frequencies.len()])?,
-            options: rope::Options { pairs, factor, ..Default::default() },
+            pairs,
+            factor,
         })
     }
 }
@@ -216,8 +219,8 @@ impl CausalLm for Llama {
     fn last_logits(&self, prompt: &Prompt<'_>, cache: &mut KvCache) -> Result<Tensor> {
         let Prompt { tokens, len, position_ids, attention_mask } = *prompt;
         let x = match tokens {
-            crate::nn::Tokens::Ids(ids) => self.embed(ids, len)?,
-            crate::nn::Tokens::Vectors(x) => x.clone(),
+            Tokens::Ids(ids) => self.embed(ids, len)?,
+            Tokens::Vectors(x) => x.clone(),
         };
         let mut call = Call { position_ids, attention_mask, cache: Some(cache), last: Some(1) };
         let hidden = self.hidden(&x, &mut call, &mut Taps::none())?;
