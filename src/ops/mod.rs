@@ -15,7 +15,6 @@ pub mod cache_append;
 pub mod cast;
 pub mod concat;
 pub mod copy;
-pub mod cross_entropy;
 pub mod elementwise;
 pub mod gather;
 pub mod gemm;
