@@ -6,6 +6,7 @@ mod linear;
 mod mlp;
 mod norm;
 mod patch;
+mod rope;
 mod scope;
 mod taps;
 
@@ -15,5 +16,6 @@ pub use linear::Linear;
 pub use mlp::Mlp;
 pub use norm::LayerNorm;
 pub use patch::{PatchEmbedding, PositionTable, with_class_token};
+pub use rope::{RopeConfig, RopeScaling, Yarn};
 pub use scope::{Precision, Scope};
 pub use taps::Taps;
