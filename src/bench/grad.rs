@@ -1,12 +1,13 @@
 //! Holding gradients against finite differences of the oracle.
 
-use super::operands::{Arrangement, Operands, Random};
+use super::operands::{Arrangement, Operands};
 use crate::autograd::backward;
 use crate::device::Device;
 use crate::dtype::{DType, Format};
 use crate::error::{Error, Result};
 use crate::ops::elementwise;
 use crate::ops::{AnyOp, Operand, Sample};
+use crate::random::Random;
 use crate::tensor::Tensor;
 
 /// What a check of one operand's gradient found.

@@ -1,5 +1,6 @@
 //! Choosing the next token from its scores.
 
+use crate::random::{Random, mix};
 use crate::{Error, Result};
 
 /// How tokens are drawn. The default is greedy.
@@ -85,7 +86,7 @@ impl Sampling {
         // The best one's weight is 1, whatever was left out.
         candidates.retain(|&(_, w)| w >= floor);
         let total: f64 = candidates.iter().map(|c| c.1).sum();
-        let mut left = uniform(self.seed, row, step) * total;
+        let mut left = (1.0 - random(self.seed, row, step).unit()) * total;
         for &(id, w) in &candidates {
             left -= w;
             if left < 0.0 {
@@ -131,16 +132,9 @@ fn by_score(logits: &[f32], a: u32, b: u32) -> std::cmp::Ordering {
     logits[b as usize].total_cmp(&logits[a as usize]).then(a.cmp(&b))
 }
 
-/// A number in [0, 1) that depends on its arguments alone: splitmix64.
-fn uniform(seed: u64, row: usize, step: usize) -> f64 {
-    let mut z = seed;
-    for part in [row as u64, step as u64] {
-        z = z.wrapping_add(0x9e37_79b9_7f4a_7c15).wrapping_add(part);
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^= z >> 31;
-    }
-    (z >> 11) as f64 / (1u64 << 53) as f64
+/// A stream for each row and step, so that a token depends on nothing that was drawn before.
+fn random(seed: u64, row: usize, step: usize) -> Random {
+    Random::new(mix(mix(seed) ^ row as u64) ^ step as u64)
 }
 
 #[cfg(test)]

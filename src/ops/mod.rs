@@ -15,11 +15,14 @@ pub mod cache_append;
 pub mod cast;
 pub mod concat;
 pub mod copy;
+pub mod cross_entropy;
+pub mod cross_entropy_bwd;
 pub mod elementwise;
 pub mod gather;
 pub mod gemm;
 pub mod group_norm;
 pub mod interpolate;
+mod labels;
 pub mod layer_norm;
 mod norm;
 pub mod pack_rhs;
@@ -62,6 +65,8 @@ macro_rules! for_each_op {
             cast::Cast,
             concat::Concat,
             copy::Copy,
+            cross_entropy::CrossEntropy,
+            cross_entropy_bwd::CrossEntropyBwd,
             elementwise::Elementwise,
             gather::Gather,
             gemm::Gemm,

@@ -171,7 +171,8 @@ fn parse_case<P: super::Op>(fields: &str) -> P {
 }
 
 /// Which rows of the first result a reference computes; the others may hold anything. Large problems are checked on
-/// a sample. A row is the last dimension of a result; row `i` of every result is computed where `wants(i)`.
+/// a sample. A row is the last dimension of a result (of one dimension: an element); row `i` of every result is computed
+/// where `wants(i)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sample {
     every: usize,

@@ -165,7 +165,7 @@ impl Llama {
         }
         let labels = Tensor::from_slice(logits.device(), &shifted, &[shifted.len()])?;
         let rows = logits.reshape(&[shifted.len(), self.config.vocab_size])?;
-        Ok((cross_entropy::mean_loss(&rows, &labels, None)?, logits))
+        Ok((cross_entropy::mean_loss(&rows, &labels, &Default::default())?, logits))
     }
 
     /// Positions, frequencies and the way to turn, for `len` tokens of each sequence.
