@@ -37,6 +37,7 @@ pub mod rope;
 mod run;
 pub mod rvq_decode;
 pub mod rvq_encode;
+pub mod scatter_add;
 pub mod softmax;
 pub mod topk;
 pub mod unpatchify;
@@ -80,6 +81,7 @@ macro_rules! for_each_op {
             rope::Rope,
             rvq_decode::RvqDecode,
             rvq_encode::RvqEncode,
+            scatter_add::ScatterAdd,
             softmax::Softmax,
             topk::TopK,
             unpatchify::Unpatchify,
