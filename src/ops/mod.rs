@@ -8,6 +8,7 @@
 //! Tensors have the last dimension innermost; strides are in elements.
 
 pub mod activation;
+pub mod adamw;
 pub mod argmax;
 pub mod attention;
 pub mod attention_merge;
@@ -24,6 +25,7 @@ pub mod group_norm;
 pub mod interpolate;
 mod labels;
 pub mod layer_norm;
+pub mod lstm;
 mod norm;
 pub mod pack_rhs;
 mod panels;
@@ -59,6 +61,7 @@ use std::str::FromStr;
 macro_rules! for_each_op {
     ($then:ident) => {
         $then! {
+            adamw::AdamW,
             argmax::Argmax,
             attention::Attention,
             attention_merge::AttentionMerge,
@@ -74,6 +77,7 @@ macro_rules! for_each_op {
             group_norm::GroupNorm,
             interpolate::Interpolate,
             layer_norm::LayerNorm,
+            lstm::Lstm,
             pack_rhs::PackRhs,
             patchify::Patchify,
             reduce::Reduce,
