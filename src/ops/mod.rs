@@ -8,6 +8,7 @@
 //! Tensors have the last dimension innermost; strides are in elements.
 
 pub mod activation;
+pub mod adamw;
 pub mod argmax;
 pub mod attention;
 pub mod attention_merge;
@@ -24,6 +25,7 @@ pub mod group_norm;
 pub mod interpolate;
 mod labels;
 pub mod layer_norm;
+pub mod lstm;
 mod norm;
 pub mod pack_rhs;
 mod panels;
@@ -37,6 +39,7 @@ pub mod rope;
 mod run;
 pub mod rvq_decode;
 pub mod rvq_encode;
+pub mod scatter_add;
 pub mod softmax;
 pub mod topk;
 pub mod unpatchify;
@@ -58,6 +61,7 @@ use std::str::FromStr;
 macro_rules! for_each_op {
     ($then:ident) => {
         $then! {
+            adamw::AdamW,
             argmax::Argmax,
             attention::Attention,
             attention_merge::AttentionMerge,
@@ -73,6 +77,7 @@ macro_rules! for_each_op {
             group_norm::GroupNorm,
             interpolate::Interpolate,
             layer_norm::LayerNorm,
+            lstm::Lstm,
             pack_rhs::PackRhs,
             patchify::Patchify,
             reduce::Reduce,
@@ -80,6 +85,7 @@ macro_rules! for_each_op {
             rope::Rope,
             rvq_decode::RvqDecode,
             rvq_encode::RvqEncode,
+            scatter_add::ScatterAdd,
             softmax::Softmax,
             topk::TopK,
             unpatchify::Unpatchify,

@@ -2,10 +2,11 @@
 
 mod cases;
 mod cpu;
+mod grad;
 mod reference;
 
 use super::problem::problem;
-use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Tolerance, first, no_gpu_kernels, run};
+use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, first, no_gpu_kernels, run};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -75,6 +76,12 @@ impl Op for Gather {
     }
     fn reference<T: Real>(&self, inputs: &[Option<Vec<T>>], _: Sample) -> Vec<Vec<T>> {
         reference::gather(self, inputs)
+    }
+    fn keeps(&self) -> (u32, u32) {
+        grad::KEEPS
+    }
+    fn grad(saved: &Saved<Self>, grads: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
+        grad::grad(saved, grads)
     }
 }
 
