@@ -5,6 +5,7 @@ use crate::dtype::{DType, Elem, Format};
 use crate::error::{Error, Result};
 use crate::layout::{Layout, MAX_RANK, Shape, Takes};
 use crate::ops::{self, AnyOp, Fill, Operand, Results, Row};
+use crate::random::Random;
 use crate::tensor::{Tensor, TensorMut};
 use crate::with_elem;
 

@@ -4,7 +4,6 @@ pub mod clip;
 mod config;
 pub mod llama;
 pub mod vit;
-pub mod writing;
 
 use crate::checkpoint::Folder;
 use crate::nn::{Precision, Scope};

@@ -101,16 +101,15 @@ mod tests {
     use super::*;
 
     fn examples(n: u32) -> Examples {
-        let all = (0..n).map(|i| Example { ids: vec![i; 2 + i as usize % 3], labels: vec![i as i32; 2 + i as usize % 3] });
+        let all =
+            (0..n).map(|i| Example { ids: vec![i; 2 + i as usize % 3], labels: vec![i as i32; 2 + i as usize % 3] });
         Examples::new(all.collect(), 5, 99).unwrap()
     }
 
     #[test]
     fn an_epoch_has_each_example_once_and_the_next_another_order() {
         let all = examples(20);
-        let rows = |first: usize| -> Vec<u32> {
-            (first..first + 20).map(|i| all.batch(i, 1).ids[0]).collect()
-        };
+        let rows = |first: usize| -> Vec<u32> { (first..first + 20).map(|i| all.batch(i, 1).ids[0]).collect() };
         let (mut a, b) = (rows(0), rows(20));
         assert_ne!(a, b);
         assert_eq!(a, rows(0));
@@ -122,7 +121,10 @@ mod tests {
     fn batches_are_padded_and_counted() {
         let batch = examples(4).batch(0, 4);
         assert_eq!((batch.len, batch.ids.len(), batch.targets), (4, 16, 1 + 2 + 3 + 1));
-        assert_eq!(batch.ids.iter().filter(|&&id| id == 99).count(), batch.labels.iter().filter(|&&l| l == -100).count());
+        assert_eq!(
+            batch.ids.iter().filter(|&&id| id == 99).count(),
+            batch.labels.iter().filter(|&&l| l == -100).count()
+        );
         assert!(Examples::new(vec![Example { ids: vec![1], labels: vec![1] }], 0, 0).is_err());
         assert!(Examples::new(Vec::new(), 0, 0).is_err());
     }

@@ -47,8 +47,7 @@ mod tests {
 
     #[test]
     fn the_rate_rises_and_falls() {
-        let s =
-            Schedule { peak: 2.0, warmup_steps: 4, total_steps: 14, decay: Decay::Cosine, final_ratio: 0.1 };
+        let s = Schedule { peak: 2.0, warmup_steps: 4, total_steps: 14, decay: Decay::Cosine, final_ratio: 0.1 };
         assert_eq!((s.rate(0), s.rate(2), s.rate(4)), (0.0, 1.0, 2.0));
         assert!((s.rate(9) - 1.1).abs() < 1e-12);
         assert!((s.rate(14) - 0.2).abs() < 1e-12 && s.rate(99) == s.rate(14));

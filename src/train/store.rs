@@ -58,21 +58,19 @@ impl Trainer {
                 fs::copy(&from, folder.join(name)).map_err(|e| Error::io(&from, e))?;
             }
         }
-        let stored: BTreeMap<String, Stored> =
-            self.weights.checkpoint().iter().map(|t| (t.name.clone(), t)).collect();
+        let stored: BTreeMap<String, Stored> = self.weights.checkpoint().iter().map(|t| (t.name.clone(), t)).collect();
         let specs = stored.values().map(|t| TensorSpec::new(t.name.as_str(), t.dtype, &t.shape));
-        write_safetensors(folder.join("model.safetensors"), specs, |spec, sink| {
-            match self.parameters.get(&spec.name) {
-                Some(p) => sink.put(&in_dtype(&p.value, spec.dtype)?),
-                None => sink.put(&stored[&spec.name].bytes),
-            }
+        write_safetensors(folder.join("model.safetensors"), specs, |spec, sink| match self.parameters.get(&spec.name) {
+            Some(p) => sink.put(&in_dtype(&p.value, spec.dtype)?),
+            None => sink.put(&stored[&spec.name].bytes),
         })
     }
 
     fn write_adapter(&self, folder: &Path, base: &Path) -> Result<()> {
-        let specs = self.parameters.iter().map(|(name, p)| {
-            TensorSpec::new(format!("{PEFT_PREFIX}{name}"), DType::F32, p.value.shape())
-        });
+        let specs = self
+            .parameters
+            .iter()
+            .map(|(name, p)| TensorSpec::new(format!("{PEFT_PREFIX}{name}"), DType::F32, p.value.shape()));
         write_safetensors(folder.join("adapter_model.safetensors"), specs, |spec, sink| {
             let name = spec.name.strip_prefix(PEFT_PREFIX).unwrap_or(&spec.name);
             sink.put(&self.parameters[name].value.to_bytes()?)

@@ -132,8 +132,7 @@ impl Trainer {
         for (name, gradient) in &gradients {
             let Some(p) = self.parameters.get_mut(name) else { continue };
             let weight_decay = if p.value.shape().len() > 1 { options.weight_decay } else { 0.0 };
-            let state =
-                adamw::State { param: &mut p.value, m: &mut p.exp_avg, v: &mut p.exp_avg_sq, weight: None };
+            let state = adamw::State { param: &mut p.value, m: &mut p.exp_avg, v: &mut p.exp_avg_sq, weight: None };
             adamw(state, gradient, &step, &adamw::Options { weight_decay, ..options })?;
         }
         self.steps += 1;
