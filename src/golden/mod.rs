@@ -7,6 +7,7 @@
 //! computed; all others are owed.
 
 mod clip;
+mod ringattention;
 mod rvq;
 mod value;
 mod vit;
@@ -137,6 +138,7 @@ impl Case {
         let computed = match (self.family.as_str(), self.task.as_str()) {
             ("vit", _) => vit::compute(self, device, precision),
             ("clip", _) => clip::compute(self, device, precision),
+            ("ringattention", _) => ringattention::compute(self, device),
             ("rvq", _) => rvq::compute(self, device),
             (family, _) => Err(Error::NotSupported(format!("family {family}"))),
         };
