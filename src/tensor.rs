@@ -2,7 +2,7 @@
 
 use crate::backend::cpu::MappedBytes;
 use crate::device::{Device, Storage};
-use crate::dtype::{DType, Elem, Format};
+use crate::dtype::{DType, Elem, Format, Quant};
 use crate::error::{Error, Result};
 use crate::layout::{Layout, Shape};
 use std::fmt;
@@ -197,6 +197,39 @@ impl Tensor {
         Tensor { storage: self.storage.clone(), layout, dtype: self.dtype, format: self.format, node: None }
     }
 
+    /// The bytes of quantised rows [n, k] as a plain matrix of u8.
+    ///
+    /// # Errors
+    /// The format is not one of quantised blocks.
+    pub(crate) fn block_rows(&self) -> Result<Tensor> {
+        let (Format::Blocks(quant), &[n, k]) = (self.format, self.shape()) else {
+            let why = "only quantised rows [n, k] can be seen as bytes".into();
+            return Err(Error::View { view: "block_rows", shape: self.to_string(), why });
+        };
+        let layout = Layout { offset: self.layout.offset, ..Layout::contiguous(Shape::new(&[n, quant.row_bytes(k)])?) };
+        Ok(Tensor { format: Format::Plain, ..self.with_layout(layout) })
+    }
+
+    /// A contiguous matrix of u8 as quantised rows of `k` values.
+    ///
+    /// # Errors
+    /// Its rows are not those of `k` values.
+    pub(crate) fn rows_as_blocks(&self, quant: Quant, k: usize) -> Result<Tensor> {
+        let fits = matches!(*self.shape(), [_, bytes] if bytes == quant.row_bytes(k)) && k % quant.block_values() == 0;
+        if self.dtype != DType::U8 || !fits || !self.layout.is_contiguous() {
+            let why = format!("its rows are not {k} values in {}", quant.name());
+            return Err(Error::View { view: "rows_as_blocks", shape: self.to_string(), why });
+        }
+        let layout = Layout { offset: self.layout.offset, ..Layout::contiguous(Shape::new(&[self.shape()[0], k])?) };
+        Ok(Tensor { format: Format::Blocks(quant), ..self.with_layout(layout) })
+    }
+
+    /// Tells the system that a mapped tensor's pages will not be needed soon, so that they need not stay in memory. They
+    /// come back from the file when somebody reads them.
+    pub fn release_pages(&self) {
+        self.storage.release_pages();
+    }
+
     /// The same values, off the tape.
     pub fn detach(&self) -> Tensor {
         self.with_layout(self.layout)
@@ -310,6 +343,15 @@ impl TensorMut<'_> {
     /// The range does not lie inside.
     pub fn slice(&mut self, dim: usize, range: std::ops::Range<usize>) -> Result<TensorMut<'_>> {
         let layout = self.layout.slice(dim, range)?;
+        Ok(TensorMut { storage: self.storage, layout, dtype: self.dtype, format: self.format })
+    }
+
+    /// The same elements under other extents.
+    ///
+    /// # Errors
+    /// The number of elements differs, or a strided part does not allow it.
+    pub fn reshape(&mut self, dims: &[usize]) -> Result<TensorMut<'_>> {
+        let layout = self.layout.reshape(dims)?;
         Ok(TensorMut { storage: self.storage, layout, dtype: self.dtype, format: self.format })
     }
 

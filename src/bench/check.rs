@@ -114,7 +114,7 @@ pub fn check(
     operands: &Operands,
     expected: &Expected,
 ) -> Result<Verdict> {
-    let results = problem.run(device, row, &operands.refs())?;
+    let results = operands.run(problem, device, row)?;
     let mut worst: Option<Verdict> = None;
     for (i, o) in problem.outputs().iter().filter(|(_, o)| o.present) {
         let Some(tensor) = &results[i] else { continue };

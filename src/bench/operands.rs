@@ -4,8 +4,8 @@ use crate::device::Device;
 use crate::dtype::{DType, Elem, Format};
 use crate::error::{Error, Result};
 use crate::layout::{Layout, MAX_RANK, Shape, Takes};
-use crate::ops::{self, AnyOp, Fill, Operand, Row};
-use crate::tensor::Tensor;
+use crate::ops::{self, AnyOp, Fill, Operand, Results, Row};
+use crate::tensor::{Tensor, TensorMut};
 use crate::with_elem;
 
 /// How operands lie in memory.
@@ -25,8 +25,11 @@ pub enum Arrangement {
 pub struct Operands {
     /// For `run`.
     pub tensors: Vec<Option<Tensor>>,
-    /// The same values in row-major order of the logical shape, for references.
+    /// The same values in row-major order of the logical shape, for references; behind them those that results in place
+    /// begin with.
     pub values: Vec<Option<Vec<f64>>>,
+    /// By result: what one in place begins with.
+    initial: Vec<Option<Tensor>>,
 }
 
 impl Arrangement {
@@ -72,20 +75,75 @@ impl Operands {
     /// Memory is short, or strides do not fit the operand.
     pub fn random(problem: &dyn AnyOp, device: &Device, seed: u64, arrangement: &Arrangement) -> Result<Operands> {
         afford(problem, arrangement)?;
-        let mut out = Operands { tensors: Vec::new(), values: Vec::new() };
-        for (i, o) in problem.inputs().iter() {
-            if !o.present {
-                out.tensors.push(None);
-                out.values.push(None);
-                continue;
+        let inputs = problem.inputs();
+        let make = |place: usize, o: &Operand, layout: Layout| {
+            let mut random = Random::new(seed.wrapping_mul(0x100_0003).wrapping_add(place as u64));
+            with_elem!(o.dtype, T => operand::<T>(device, o, &mut random, layout))
+        };
+        let mut out = Operands { tensors: Vec::new(), values: Vec::new(), initial: Vec::new() };
+        for (i, o) in inputs.iter() {
+            let made = o.present.then(|| make(i, o, arrangement.layout(i, o)?)).transpose()?;
+            let (tensor, values) = made.unzip();
+            out.tensors.push(tensor);
+            out.values.push(values);
+        }
+        for (i, o) in problem.outputs().iter() {
+            let updated = o.present && o.in_place;
+            let made = updated.then(|| make(out.tensors.len() + i, o, Layout::contiguous(o.shape))).transpose()?;
+            let (tensor, values) = made.unzip();
+            out.initial.push(tensor);
+            if o.in_place {
+                out.values.push(values);
             }
-            let mut random = Random::new(seed.wrapping_mul(0x100_0003).wrapping_add(i as u64));
-            let layout = arrangement.layout(i, o)?;
-            let (tensor, values) = with_elem!(o.dtype, T => operand::<T>(device, o, &mut random, layout))?;
-            out.tensors.push(Some(tensor));
-            out.values.push(Some(values));
         }
         Ok(out)
+    }
+
+    /// Runs a problem with one kernel (or the one that selection picks); results in place begin with their contents.
+    ///
+    /// # Errors
+    /// The kernel cannot run.
+    pub fn run(&self, problem: &dyn AnyOp, device: &Device, row: Option<&str>) -> Result<Results> {
+        match self.targets(problem, device)? {
+            None => problem.run(device, row, &self.refs()),
+            Some(mut targets) => {
+                self.run_into(problem, device, row, &mut targets)?;
+                Ok(targets)
+            }
+        }
+    }
+
+    /// Where a problem with results in place writes: new tensors, with the contents to begin with. `None` if it has none.
+    ///
+    /// # Errors
+    /// Memory is short.
+    pub(super) fn targets(&self, problem: &dyn AnyOp, device: &Device) -> Result<Option<Results>> {
+        if self.initial.iter().all(Option::is_none) {
+            return Ok(None);
+        }
+        let mut targets = Results::default();
+        for (i, o) in problem.outputs().iter().filter(|(_, o)| o.present) {
+            targets[i] = Some(match &self.initial[i] {
+                Some(initial) => Tensor::from_bytes(device, &initial.to_bytes()?, o.dtype, &o.shape)?,
+                None => Tensor::empty(device, o.dtype, o.format, o.shape)?,
+            });
+        }
+        Ok(Some(targets))
+    }
+
+    /// Runs a problem into [`targets`](Operands::targets).
+    ///
+    /// # Errors
+    /// The kernel cannot run.
+    pub(super) fn run_into(
+        &self,
+        problem: &dyn AnyOp,
+        device: &Device,
+        row: Option<&str>,
+        targets: &mut Results,
+    ) -> Result<()> {
+        let mut outs: Vec<TensorMut<'_>> = targets.iter_mut().flatten().map(Tensor::as_mut).collect::<Result<_>>()?;
+        problem.run_into(device, row, &self.refs(), &mut outs)
     }
 
     /// As `run` takes them.
@@ -108,7 +166,8 @@ fn afford(problem: &dyn AnyOp, arrangement: &Arrangement) -> Result<()> {
         need = need.saturating_add(bytes).saturating_add(host_bytes(o));
     }
     for (_, o) in problem.outputs().iter().filter(|(_, o)| o.present) {
-        need = need.saturating_add(host_bytes(o));
+        // One in place is held as it begins, too.
+        need = need.saturating_add(host_bytes(o).saturating_mul(1 + u64::from(o.in_place)));
     }
     if need > available_bytes() {
         let device = "the host, for operands and references".into();

@@ -28,8 +28,10 @@ pub struct Operand {
     pub format: Format,
     /// Whether this problem has it.
     pub present: bool,
-    /// Operands only.
+    /// Of operands, and of the contents that results in place begin with.
     pub fill: Fill,
+    /// Operands only: no gradient goes back to it, as to a table or a setting.
+    pub constant: bool,
     /// Results only: the kernel also reads it, so that it exists only with `run_into`.
     pub in_place: bool,
 }
@@ -47,6 +49,7 @@ impl Operand {
             format: Format::Plain,
             present: true,
             fill: Fill::Normal,
+            constant: false,
             in_place: false,
         }
     }
@@ -61,6 +64,16 @@ impl Operand {
 
     pub fn fill(self, fill: Fill) -> Operand {
         Operand { fill, ..self }
+    }
+
+    /// Without a gradient.
+    pub fn constant(self) -> Operand {
+        Operand { constant: true, ..self }
+    }
+
+    /// A result that is updated where it lies.
+    pub fn in_place(self) -> Operand {
+        Operand { in_place: true, ..self }
     }
 
     /// Elements in memory, padding of a packed format included.

@@ -4,9 +4,11 @@
 //! checkpoint's `tokenizer.json`; it works with the feature `text` only, and says so without it. [`Encoding`] makes a
 //! rectangle of rows of different lengths.
 
+mod stop;
 #[cfg_attr(not(feature = "text"), path = "tokenizer_absent.rs")]
 mod tokenizer;
 
+pub use stop::StopStrings;
 pub use tokenizer::Tokenizer;
 
 use crate::error::{Error, Result};

@@ -57,6 +57,7 @@ pub fn run(args: &Args, shared: &Shared) -> Result<Status> {
     let mut report = match &model {
         Model::Vit(vit) if args.prompt.is_empty() => classify(vit, &images, args, shared.json)?,
         Model::Vit(_) => return Err(Error::Config("a vit model takes pictures only, no --prompt".into())),
+        Model::Llama(_) => return Err(Error::NotSupported("text".into())),
         Model::Clip(clip) => score(clip, &images, args, device, shared.json)?,
     };
     device.synchronise()?;

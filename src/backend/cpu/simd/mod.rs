@@ -99,6 +99,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// `yes` in lanes where a < b, else `no`.
     fn select_lt(self, a: Self::V, b: Self::V, yes: Self::V, no: Self::V) -> Self::V;
 
+    /// Neighbouring lanes exchanged: 1, 0, 3, 2, …
+    fn swap_pairs(self, a: Self::V) -> Self::V;
+
     /// The sum of the lanes, in a fixed order.
     fn sum(self, a: Self::V) -> f32;
     /// The largest lane.
@@ -253,6 +256,7 @@ mod tests {
             assert_eq!(get(s.fnma(a, b, a))[i], p - p * q);
             assert_eq!(get(s.max(a, b))[i], p.max(q));
             assert_eq!(get(s.copysign(a, b))[i], p.abs().copysign(q));
+            assert_eq!(get(s.swap_pairs(a))[i], x[i ^ 1]);
             assert_eq!(get(s.round(a))[i], p.round_ties_even());
             assert_eq!(get(s.select_lt(a, b, a, b))[i], if p < q { p } else { q });
             assert_eq!(get(s.scale2(s.splat(1.5), s.round(a)))[i], 1.5 * p.round_ties_even().exp2());

@@ -145,6 +145,10 @@ impl Simd for Portable {
         std::array::from_fn(|i| if a[i] < b[i] { yes[i] } else { no[i] })
     }
     #[inline(always)]
+    fn swap_pairs(self, a: [f32; N]) -> [f32; N] {
+        std::array::from_fn(|i| a[i ^ 1])
+    }
+    #[inline(always)]
     fn sum(self, a: [f32; N]) -> f32 {
         let b: [f32; 4] = std::array::from_fn(|i| a[i] + a[i + 4]);
         (b[0] + b[2]) + (b[1] + b[3])

@@ -55,7 +55,7 @@ fn padded(head_dim: usize) -> usize {
 }
 
 fn stride(head_dim: usize) -> usize {
-    (padded(head_dim) / 16 | 1) * 16
+    ((padded(head_dim) / 16) | 1) * 16
 }
 
 impl<'a> Slot<'a> {

@@ -267,7 +267,8 @@ impl Queries<'_> {
 
     /// Notes what decides what each row sees. Gives the keys from the first that some row sees by its place to the last.
     fn place<T>(&self, given: &Given<'_, T>, slot: &mut Slot<'_>) -> Range<usize> {
-        let (op, mut some) = (self.masks.op, usize::MAX..0);
+        let op = self.masks.op;
+        let (mut first, mut end) = (usize::MAX, 0);
         for row in 0..self.count {
             let (head, i) = self.row(row);
             let at = (self.b * op.heads_q + head) * op.len_q + i;
@@ -275,14 +276,14 @@ impl Queries<'_> {
             // A query that saw nothing has no share, and -inf - -inf is not a number.
             let sees = lse > f32::NEG_INFINITY && !seen.is_empty();
             if sees {
-                some = some.start.min(seen.start)..some.end.max(seen.end);
+                (first, end) = (first.min(seen.start), end.max(seen.end));
             }
             (slot.lo[row], slot.hi[row]) = if sees { (seen.start as f32, seen.end as f32) } else { (0.0, 0.0) };
             (slot.lse[row], slot.delta[row]) =
                 if sees { (lse * std::f32::consts::LOG2_E, given.delta[at]) } else { (0.0, 0.0) };
             (slot.id_high[row], slot.id_low[row]) = halves(self.masks.ids(self.b, i).map_or(0, |(id, _)| id));
         }
-        some
+        first..end
     }
 
     /// What this block adds to the gradients of the span's keys and values, and, in `slot.q`, to that of its queries.
