@@ -8,6 +8,7 @@
 
 mod clip;
 mod llama;
+mod ringattention;
 mod rvq;
 mod training;
 mod value;
@@ -140,6 +141,7 @@ impl Case {
             ("vit", _) => vit::compute(self, device, precision),
             ("clip", _) => clip::compute(self, device, precision),
             ("llama", _) => llama::compute(self, device, precision),
+            ("ringattention", _) => ringattention::compute(self, device),
             ("rvq", _) => rvq::compute(self, device),
             (family, _) => Err(Error::NotSupported(format!("family {family}"))),
         };

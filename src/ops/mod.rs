@@ -10,7 +10,9 @@
 pub mod activation;
 pub mod adamw;
 pub mod argmax;
+mod attend;
 pub mod attention;
+pub mod attention_bwd;
 pub mod attention_merge;
 pub mod cache_append;
 pub mod cast;
@@ -64,6 +66,7 @@ macro_rules! for_each_op {
             adamw::AdamW,
             argmax::Argmax,
             attention::Attention,
+            attention_bwd::AttentionBwd,
             attention_merge::AttentionMerge,
             cache_append::CacheAppend,
             cast::Cast,
@@ -180,6 +183,15 @@ pub struct Saved<O> {
     pub op: O,
     pub inputs: Vec<Option<Tensor>>,
     pub outputs: Vec<Option<Tensor>>,
+    /// The operands that are on the tape, as a bit mask: gradients of others come to nothing.
+    pub wanted: u32,
+}
+
+impl<O> Saved<O> {
+    /// Whether somebody waits for the gradient of operand `i`.
+    pub fn wants(&self, i: usize) -> bool {
+        self.wanted >> i & 1 == 1
+    }
 }
 
 /// The first result, which every op has.

@@ -270,6 +270,7 @@ fn record<O: Op>(op: &O, inputs: &[Option<&Tensor>], results: Results) -> Result
         op: op.clone(),
         inputs: inputs.iter().enumerate().map(|(i, t)| kept(keep_in, i, *t)).collect(),
         outputs: results.iter().enumerate().map(|(i, t)| kept(keep_out, i, t.as_ref())).collect(),
+        wanted: inputs.iter().enumerate().map(|(i, t)| u32::from(t.is_some_and(Tensor::has_node)) << i).sum(),
     };
     let node = Arc::new(Node {
         parents: inputs.iter().map(|t| t.and_then(|t| t.node().cloned())).collect(),
