@@ -49,6 +49,15 @@ enum Projections {
     Each(Vec<Linear>),
 }
 
+impl Projections {
+    fn weight_bytes(&self) -> usize {
+        match self {
+            Projections::One(one) => one.weight_bytes(),
+            Projections::Each(each) => each.iter().map(Linear::weight_bytes).sum(),
+        }
+    }
+}
+
 /// Causal self-attention with rotary positions.
 pub struct CausalAttention {
     qkv: Projections,
@@ -204,6 +213,12 @@ impl DecoderBlock {
             mlp: GatedMlp::load(&scope.sub("mlp"), c)?,
             compute: scope.precision().compute,
         })
+    }
+
+    /// Bytes of matrices that a token's way through the block reads.
+    pub fn weight_bytes(&self) -> usize {
+        let attention = self.self_attn.qkv.weight_bytes() + self.self_attn.o_proj.weight_bytes();
+        attention + self.mlp.gate_up.weight_bytes() + self.mlp.down.weight_bytes()
     }
 
     /// `x` [batch, len, width] to the same shape. `tap` sees what attention gave, before it is added, if it is asked for;

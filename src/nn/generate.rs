@@ -34,6 +34,8 @@ pub trait CausalLm {
     fn vocab_size(&self) -> usize;
     /// The most tokens of a sequence.
     fn context_length(&self) -> usize;
+    /// Bytes of weights that every step reads.
+    fn weight_bytes(&self) -> usize;
     /// An empty cache for so many sequences.
     fn new_cache(&self, batch: usize) -> KvCache;
     /// Adds tokens to the cache and gives the scores that follow the last of them, f32 [batch, vocab_size].

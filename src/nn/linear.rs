@@ -98,6 +98,13 @@ impl Linear {
         self.weight.shape()[0]
     }
 
+    /// Bytes that a product reads of weights.
+    pub fn weight_bytes(&self) -> usize {
+        let bias = self.bias.as_ref().map_or(0, Tensor::bytes);
+        let adapter = |(_, a): &(usize, Option<Adapter>)| a.as_ref().map_or(0, |a| a.a.bytes() + a.b.bytes());
+        self.weight.bytes() + bias + self.parts.iter().map(adapter).sum::<usize>()
+    }
+
     /// `x` [..., in] to [..., out], in f32.
     ///
     /// # Errors

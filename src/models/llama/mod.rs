@@ -211,6 +211,10 @@ impl CausalLm for Llama {
         self.config.max_position_embeddings
     }
 
+    fn weight_bytes(&self) -> usize {
+        self.layers.iter().map(DecoderBlock::weight_bytes).sum::<usize>() + self.lm_head.weight_bytes()
+    }
+
     fn new_cache(&self, batch: usize) -> KvCache {
         let c = &self.config.block;
         KvCache::new(self.device(), self.layers.len(), batch, c.heads_kv, c.head_dim, self.compute)
