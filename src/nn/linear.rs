@@ -6,7 +6,7 @@ use crate::ops::concat::concat;
 use crate::ops::gemm::{self, Epilogue};
 use crate::{DType, Error, Result, Tensor};
 
-/// `y = x · Wᵀ + b`, with `W` [out, in] packed for the device's kernels.
+/// `y = x · Wᵀ + b`, with `W` [out, in] packed for the device's kernels, or plain if it is trained.
 pub struct Linear {
     weight: Tensor,
     bias: Option<Tensor>,
@@ -42,12 +42,13 @@ impl Linear {
         Linear::new(&weight, bias, first.precision().compute)
     }
 
-    /// From a matrix [outputs, inputs] (any strides) and a bias [outputs] in f32.
+    /// From a matrix [outputs, inputs] (any strides) and a bias [outputs] in f32. A matrix on the tape stays plain.
     ///
     /// # Errors
     /// Memory is short.
     pub fn new(weight: &Tensor, bias: Option<Tensor>, compute: DType) -> Result<Linear> {
-        Ok(Linear { weight: gemm::prepare(weight, compute, false)?, bias, compute })
+        let weight = if weight.has_node() { weight.clone() } else { gemm::prepare(weight, compute, false)? };
+        Ok(Linear { weight, bias, compute })
     }
 
     /// The number of outputs.
