@@ -15,17 +15,26 @@ pub struct Tensor {
     layout: Layout,
     dtype: DType,
     format: Format,
-    node: Option<(Arc<Node>, u8)>,
+    node: Option<Place>,
 }
+
+/// A place on the tape: a step and the number of one of its results.
+pub(crate) type Place = (Arc<Node>, u8);
 
 /// A step of the tape: which tensors it was computed from and how gradients go back through it.
 pub struct Node {
-    /// For each operand, the node and the result's number that it came from.
-    pub(crate) parents: Vec<Option<(Arc<Node>, u8)>>,
+    /// For each operand, where it came from.
+    pub(crate) parents: Vec<Option<Place>>,
     /// How many results the step has.
     pub(crate) outputs: u8,
     /// `None` for a leaf: a tensor whose gradient is wanted.
     pub(crate) backward: Option<Box<dyn Backward>>,
+}
+
+impl Node {
+    pub(crate) fn step(parents: Vec<Option<Place>>, outputs: u8, backward: impl Backward + 'static) -> Arc<Node> {
+        Arc::new(Node { parents, outputs, backward: Some(Box::new(backward)) })
+    }
 }
 
 /// How gradients of a step's results become gradients of its operands.
@@ -246,7 +255,7 @@ impl Tensor {
         self.node.is_some()
     }
 
-    pub(crate) fn node(&self) -> Option<&(Arc<Node>, u8)> {
+    pub(crate) fn node(&self) -> Option<&Place> {
         self.node.as_ref()
     }
 

@@ -27,6 +27,8 @@ fn views_show_the_same_memory() {
     let middle = t.slice(1, 1..2).unwrap().reshape(&[2, 4]).unwrap();
     assert_eq!(d.memory().current_bytes, before, "a view takes no memory");
     assert_eq!(middle.contiguous().unwrap().to_vec::<f32>().unwrap(), [4.0, 5.0, 6.0, 7.0, 16.0, 17.0, 18.0, 19.0]);
+    let nothing = numbers(&d, &[0, 5]).slice(1, 2..4).unwrap();
+    assert!(nothing.to_vec::<f32>().unwrap().is_empty() && nothing.to_bytes().unwrap().is_empty());
     let repeated = numbers(&d, &[3, 1]).broadcast(&[2, 3, 2]).unwrap();
     assert_eq!(
         repeated.contiguous().unwrap().to_vec::<f32>().unwrap(),

@@ -84,7 +84,7 @@ impl Linear {
         Ok(kinds.windows(2).all(|w| w[0] == w[1]))
     }
 
-    /// From a matrix [outputs, inputs] (any strides) and a bias [outputs] in f32.
+    /// From a matrix [outputs, inputs] (any strides) and a bias [outputs] in f32. A matrix on the tape stays plain.
     ///
     /// # Errors
     /// Memory is short.

@@ -162,7 +162,7 @@ impl Trainer {
             }
             sum += share * value;
             let root = Tensor::from_slice(&self.device, &[share as f32], mean.shape())?;
-            let found = backward(&[(mean, root)], elementwise::add)?;
+            let found = backward([(mean, root)], elementwise::add)?;
             for (name, leaf) in &leaves {
                 let Some(new) = found.get(leaf) else { continue };
                 let total = match all.remove(name) {

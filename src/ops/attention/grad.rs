@@ -29,6 +29,6 @@ pub fn grad(saved: &Saved<Attention>, grads: &[Option<Tensor>]) -> Result<Vec<Op
         None => Tensor::zeros(q.device(), DType::F32, q.shape())?,
     };
     let arriving = (&dout, grads[1].as_ref());
-    let found = attention_bwd([q, k, v], (&out, &lse), arriving, &options, op.bias && saved.wants(3))?;
+    let found = attention_bwd([q, k, v], (&out, &lse), arriving, &options, op.bias && saved.needs(3))?;
     Ok(vec![Some(found.dq), Some(found.dk), Some(found.dv), found.dbias, None, None, None, None])
 }

@@ -20,7 +20,7 @@ pub fn grad(saved: &Saved<AttentionMerge>, grads: &[Option<Tensor>]) -> Result<V
     // Where both parts saw nothing, weights are e^(-inf) = 0 and not e^(-inf - -inf).
     let lse = clamp(result(1), f32::MIN, f32::MAX)?;
     let mut found = vec![None; 4];
-    for part in [0, 2].into_iter().filter(|&part| saved.wants(part) || saved.wants(part + 1)) {
+    for part in [0, 2].into_iter().filter(|&part| saved.needs(part) || saved.needs(part + 1)) {
         let weight = exp(&sub(operand(part + 1), &lse)?)?;
         let mut dlse = grads[1].clone();
         if let Some(dout) = &grads[0] {

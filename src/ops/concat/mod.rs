@@ -8,7 +8,7 @@ mod reference;
 pub use parts::Parts;
 
 use super::problem::problem;
-use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Tolerance, first, no_gpu_kernels, run};
+use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, first, no_gpu_kernels, run};
 use crate::backend::MAX_IN;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -70,6 +70,14 @@ impl Op for Concat {
     }
     fn reference<T: Real>(&self, inputs: &[Option<Vec<T>>], _: Sample) -> Vec<Vec<T>> {
         reference::concat(self, inputs)
+    }
+    fn keeps(&self) -> (u32, u32) {
+        (0, 0)
+    }
+    /// Each operand's part, as a view.
+    fn grad(saved: &Saved<Self>, grads: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
+        let Some(out) = &grads[0] else { return Ok(Vec::new()) };
+        Ok(out.split(1, &saved.op.parts)?.into_iter().map(Some).collect())
     }
 }
 

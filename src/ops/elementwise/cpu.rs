@@ -232,6 +232,13 @@ simd_fn! {
             Kind::Max => each!(|v = x, w = y| math::maximum(s, v, w)),
             Kind::Min => each!(|v = x, w = y| math::minimum(s, v, w)),
             Kind::MulAdd => each!(|v = x, w = y, u = z| s.fma(v, w, u)),
+            Kind::IfLess => each!(|v = x, w = y, u = z| s.select_lt(v, w, u, zero)),
+            Kind::SigmoidGrad => each!(|v = x, g = y| s.mul(s.mul(v, s.sub(one, v)), g)),
+            Kind::TanhGrad => each!(|v = x, g = y| s.mul(s.fnma(v, v, one), g)),
+            Kind::SiluGrad => each!(|v = x, g = y| s.mul(math::silu_slope(s, v), g)),
+            Kind::GeluErfGrad => each!(|v = x, g = y| s.mul(math::gelu_erf_slope(s, v), g)),
+            Kind::GeluTanhGrad => each!(|v = x, g = y| s.mul(math::gelu_tanh_slope(s, v), g)),
+            Kind::QuickGeluGrad => each!(|v = x, g = y| s.mul(math::quick_gelu_slope(s, v), g)),
         }
     }
 }

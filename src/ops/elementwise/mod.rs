@@ -2,11 +2,12 @@
 
 mod cases;
 mod cpu;
+mod grad;
 mod reference;
 
 use super::activation::Activation;
 use super::problem::{choice, problem};
-use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, first, no_gpu_kernels, run};
+use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, first, no_gpu_kernels, run};
 use crate::dtype::{DType, Scalar};
 use crate::error::{Error, Result};
 use crate::layout::{MAX_RANK, Shape};
@@ -67,6 +68,20 @@ choice! {
         Min = "min",
         /// x·y + z
         MulAdd = "mul_add",
+        /// z where x < y, else 0
+        IfLess = "if_less",
+        /// y·σ'(…) of a sigmoid whose value is x: y·x·(1 - x)
+        SigmoidGrad = "sigmoid_grad",
+        /// y·tanh'(…) of a tanh whose value is x: y·(1 - x²)
+        TanhGrad = "tanh_grad",
+        /// y·silu'(x)
+        SiluGrad = "silu_grad",
+        /// y·gelu_erf'(x)
+        GeluErfGrad = "gelu_erf_grad",
+        /// y·gelu_tanh'(x)
+        GeluTanhGrad = "gelu_tanh_grad",
+        /// y·quick_gelu'(x)
+        QuickGeluGrad = "quick_gelu_grad",
     }
 }
 
@@ -75,7 +90,9 @@ impl Kind {
     pub const fn operands(self) -> usize {
         match self {
             Kind::Add | Kind::Sub | Kind::Mul | Kind::Div | Kind::Max | Kind::Min => 2,
-            Kind::MulAdd => 3,
+            Kind::SigmoidGrad | Kind::TanhGrad | Kind::SiluGrad => 2,
+            Kind::GeluErfGrad | Kind::GeluTanhGrad | Kind::QuickGeluGrad => 2,
+            Kind::MulAdd | Kind::IfLess => 3,
             _ => 1,
         }
     }
@@ -144,6 +161,15 @@ impl Op for Elementwise {
     }
     fn reference<T: Real>(&self, inputs: &[Option<Vec<T>>], _: Sample) -> Vec<Vec<T>> {
         reference::elementwise(self, inputs)
+    }
+    fn keeps(&self) -> (u32, u32) {
+        self.keeps_for(!0)
+    }
+    fn keeps_for(&self, needs: u32) -> (u32, u32) {
+        grad::keeps(self.kind, needs)
+    }
+    fn grad(saved: &Saved<Self>, grads: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
+        grad::grad(saved, grads)
     }
 }
 
@@ -251,6 +277,8 @@ functions! {
     minimum(x, y) = Min;
     /// x·y + z
     mul_add(x, y, z) = MulAdd;
+    /// z where x < y, else 0
+    if_less(x, y, z) = IfLess;
 }
 
 /// a·x + b

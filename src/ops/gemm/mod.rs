@@ -2,11 +2,13 @@
 
 mod cases;
 mod cpu;
+mod grad;
 mod reference;
 
 pub use super::activation::Activation;
 use super::problem::problem;
-use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, first, no_gpu_kernels, pack_rhs, run};
+use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, first, no_gpu_kernels, pack_rhs, run};
+use crate::autograd;
 use crate::backend::{Backend, cpu::Cpu};
 use crate::device::Device;
 use crate::dtype::{DType, Format};
@@ -83,6 +85,11 @@ impl Gemm {
         }
     }
 
+    /// Whether its gradient needs what the activation was applied to.
+    fn is_curved(&self) -> bool {
+        self.activation != Activation::None || self.gated
+    }
+
     /// Rows of rhs.
     fn rhs_rows(&self) -> usize {
         if self.gated { 2 * self.n } else { self.n }
@@ -119,6 +126,18 @@ impl Op for Gemm {
     fn reference<T: Real>(&self, inputs: &[Option<Vec<T>>], rows: Sample) -> Vec<Vec<T>> {
         reference::gemm(self, inputs, rows)
     }
+    fn keeps(&self) -> (u32, u32) {
+        self.keeps_for(!0)
+    }
+    fn keeps_for(&self, needs: u32) -> (u32, u32) {
+        grad::keeps(self, needs)
+    }
+    fn grad(saved: &Saved<Self>, grads: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
+        grad::grad(saved, grads)
+    }
+    fn compose(&self, inputs: &[Option<Tensor>]) -> Option<Result<Vec<Tensor>>> {
+        Some(grad::compose(self, inputs).map(|out| vec![out]))
+    }
 }
 
 no_gpu_kernels!(Gemm);
@@ -154,6 +173,9 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
 
 /// `x` [..., k] times a weight [n, k] (plain or packed; gated: [2n, k]), and what follows: [..., n].
 ///
+/// On the tape an activation or gate is a step of its own, so that its operand is kept and not computed twice. (With a
+/// weight in gated panels, which is not trained, it is computed again: unpacking it would cost its size in memory.)
+///
 /// # Errors
 /// Shapes or dtypes do not fit.
 pub fn linear_with(x: &Tensor, weight: &Tensor, epilogue: &Epilogue<'_>) -> Result<Tensor> {
@@ -183,11 +205,17 @@ pub fn linear_with(x: &Tensor, weight: &Tensor, epilogue: &Epilogue<'_>) -> Resu
     };
     let residual = epilogue.residual.map(|r| r.reshape(&[m, n])).transpose()?;
     let operands = [Some(&flat), Some(weight), epilogue.bias, residual.as_ref()];
+    let recorded = autograd::recording() && operands.iter().flatten().any(|t| t.has_node());
+    let out = if recorded && op.is_curved() && !matches!(op.format, Format::Panels { gated: true, .. }) {
+        grad::compose(&op, &operands.map(|t| t.cloned()))?
+    } else {
+        first(run(&op, x.device(), &operands)?)
+    };
     let mut shape = x.shape().to_vec();
     if let Some(last) = shape.last_mut() {
         *last = n;
     }
-    first(run(&op, x.device(), &operands)?).reshape(&shape)
+    out.reshape(&shape)
 }
 
 /// `a` [..., m, k] times `b` [..., k, n], with equal leading dimensions (or none for `b`): [..., m, n] in f32.

@@ -4,7 +4,8 @@ use crate::ops::Real;
 
 pub fn pack_rhs<T: Real>(op: &PackRhs, inputs: &[Option<Vec<T>>]) -> Vec<Vec<T>> {
     let rhs = inputs[0].as_ref().expect("checked");
-    let Format::Panels { nr, kr, gated } = op.format else { unreachable!("checked") };
+    // Operands are in the order of their logical shape, which is that of a plain result.
+    let Format::Panels { nr, kr, gated } = op.format else { return vec![rhs.clone()] };
     let (nr, kr) = (nr as usize, kr as usize);
     let half = op.n / 2;
     let panels = if gated { half.div_ceil(nr / 2) } else { op.n.div_ceil(nr) };

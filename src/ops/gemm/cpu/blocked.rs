@@ -15,7 +15,7 @@ use crate::dtype::{Elem, Format};
 use crate::ops::gemm::Gemm;
 use crate::ops::panels::pack_panels;
 use crate::ops::with_float;
-use bytemuck::Pod;
+use bytemuck::{Pod, Zeroable};
 
 /// Steps of k in a block.
 pub(super) const KC: usize = 256;
@@ -134,24 +134,24 @@ fn run_as<T: Tile, O: Lane>(tile: &T, op: &Gemm, panels: Format, l: &mut Launch<
     }
 }
 
-/// Rows of lhs.
+/// The elements of lhs.
 struct Strided<'a, E> {
     data: &'a [E],
     batch_stride: usize,
     row_stride: usize,
+    col_stride: usize,
 }
 
 impl<'a, E: Elem> Strided<'a, E> {
     fn of(l: &Launch<'_, Cpu>, i: usize, data: &'a [E], batch: usize) -> Self {
         let strides = l.layout(i).strides;
-        match batch {
-            1 => Strided { data, batch_stride: 0, row_stride: strides[0] },
-            _ => Strided { data, batch_stride: strides[0], row_stride: strides[1] },
-        }
+        let [batch_stride, row_stride, col_stride] =
+            if batch == 1 { [0, strides[0], strides[1]] } else { [strides[0], strides[1], strides[2]] };
+        Strided { data, batch_stride, row_stride, col_stride }
     }
 }
 
-/// Packed lhs holds, for each KC, all rows: entry (block · rows + row) of LDA steps.
+/// Packs lhs: for each KC all rows, entry (block · rows + row) being LDA steps.
 fn pack_lhs<T: Tile>(
     tile: &T,
     pool: &Pool,
@@ -163,12 +163,33 @@ fn pack_lhs<T: Tile>(
     let entries = k.div_ceil(T::KR).div_ceil(KC) * rows;
     const GROUP: usize = 16;
     pool.chunks_mut(&mut out[..entries * LDA], GROUP * LDA, |group, out| {
-        for (j, out) in out.chunks_exact_mut(LDA).enumerate() {
-            let (block, row) = ((group * GROUP + j) / rows, (group * GROUP + j) % rows);
+        // Rows whose elements are no neighbours are gathered, one column of all rows after the other: what lies side by
+        // side in a transposed matrix is read together.
+        let columns = if lhs.col_stride == 1 { 0 } else { (KC * T::KR).min(k) };
+        let mut gathered = vec![T::Source::zeroed(); GROUP * columns];
+        let mut entry = group * GROUP;
+        let mut out = out.chunks_exact_mut(LDA);
+        while out.len() > 0 {
+            let (block, row) = (entry / rows, entry % rows);
+            let count = out.len().min(rows - row);
+            let (from, to) = (block * KC * T::KR, ((block + 1) * KC * T::KR).min(k));
             let start = batch * lhs.batch_stride + (first + row) * lhs.row_stride;
-            let from = block * KC * T::KR;
-            let to = (from + KC * T::KR).min(k);
-            tile.pack_row(&lhs.data[start + from..start + to], out);
+            if columns > 0 {
+                for p in from..to {
+                    let column = &lhs.data[start + p * lhs.col_stride..];
+                    for (line, r) in gathered.chunks_exact_mut(columns).zip(0..count) {
+                        line[p - from] = column[r * lhs.row_stride];
+                    }
+                }
+            }
+            for (r, out) in out.by_ref().take(count).enumerate() {
+                let row = match columns {
+                    0 => &lhs.data[start + r * lhs.row_stride..][from..to],
+                    _ => &gathered[r * columns..][..to - from],
+                };
+                tile.pack_row(row, out);
+            }
+            entry += count;
         }
     });
 }

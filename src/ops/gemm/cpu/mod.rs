@@ -1,11 +1,12 @@
 //! Matrix products on the CPU.
 //!
-//! Layouts: lhs [m, k] with contiguous rows at any distance; rhs [n, k] plain with any strides, or in panels of nr = 2
-//! vectors; out contiguous.
+//! Layouts: lhs [m, k] with any strides; rhs [n, k] plain with any strides, or in panels of nr = 2 vectors; out
+//! contiguous. (So the products of gradients need no transposed copies.)
 //!
 //! Algorithm (Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication"), see `blocked.rs`:
 //! 1. lhs is copied, k in blocks of KC, into rows of a fixed distance: rows, not columns, since the kernel only broadcasts
-//!    its values, and with a fixed distance all rows of a tile are reached from one pointer.
+//!    its values, and with a fixed distance all rows of a tile are reached from one pointer. A transposed lhs is turned on
+//!    the way, sixteen rows at a time.
 //! 2. A plain rhs is packed into panels in the workspace; a prepared one is read where it lies.
 //! 3. Work is cut into blocks of the result. A block walks k; for each KC, each rhs panel meets each group of rows in a
 //!    register tile of mr x nr (`tile.rs`, `bf16.rs`), kept in L1 or L2 between KCs.
@@ -33,7 +34,7 @@ use crate::error::{Result, Unsupported};
 use crate::layout::Takes;
 use crate::ops::with_float;
 
-const TAKES: &[Takes] = &[Takes::Rows, Takes::Strided];
+const TAKES: &[Takes] = &[Takes::Strided, Takes::Strided];
 
 impl Kernels<Cpu> for Gemm {
     const KERNELS: &'static [Kernel<Cpu, Self>] = &[
