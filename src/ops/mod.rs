@@ -13,6 +13,10 @@ pub mod attention;
 pub mod attention_merge;
 pub mod cast;
 pub mod concat;
+pub mod conv;
+pub mod conv_bwd_weight;
+pub mod conv_transpose;
+mod convolution;
 pub mod copy;
 pub mod elementwise;
 pub mod gather;
@@ -22,6 +26,7 @@ pub mod interpolate;
 pub mod layer_norm;
 mod norm;
 pub mod pack_rhs;
+pub mod pad;
 mod panels;
 pub mod patchify;
 pub(crate) mod problem;
@@ -58,6 +63,9 @@ macro_rules! for_each_op {
             attention_merge::AttentionMerge,
             cast::Cast,
             concat::Concat,
+            conv::Conv,
+            conv_bwd_weight::ConvBwdWeight,
+            conv_transpose::ConvTranspose,
             copy::Copy,
             elementwise::Elementwise,
             gather::Gather,
@@ -66,6 +74,7 @@ macro_rules! for_each_op {
             interpolate::Interpolate,
             layer_norm::LayerNorm,
             pack_rhs::PackRhs,
+            pad::Pad,
             patchify::Patchify,
             reduce::Reduce,
             rms_norm::RmsNorm,
