@@ -2,6 +2,7 @@
 
 mod attention;
 mod block;
+mod conv;
 mod linear;
 mod mlp;
 mod norm;
@@ -11,6 +12,7 @@ mod taps;
 
 pub use attention::{Heads, SelfAttention};
 pub use block::{Block, LayerScale};
+pub use conv::{Conv, ConvTranspose, weight as conv_weight};
 pub use linear::Linear;
 pub use mlp::Mlp;
 pub use norm::LayerNorm;

@@ -212,6 +212,26 @@ impl Default for Options {
     }
 }
 
+impl Options {
+    /// With zeros around each axis so that, at a stride of 1, the result has the extents of x: half of
+    /// `(kernel - 1) · dilation` points before it, rounded down.
+    pub fn same(mut self, kernel: [usize; 3]) -> Options {
+        for (i, kernel) in kernel.into_iter().enumerate() {
+            let points = kernel.saturating_sub(1).saturating_mul(self.dilation[i]);
+            (self.before[i], self.after[i]) = (points / 2, points - points / 2);
+        }
+        self
+    }
+
+    /// With the padding of one axis (0 to 2: depth, height, width) all before it, so that no output sees a point after its
+    /// own: `(kernel - 1) · dilation + 1 - stride` points.
+    pub fn causal(mut self, axis: usize, kernel: usize) -> Options {
+        let reach = kernel.saturating_sub(1).saturating_mul(self.dilation[axis]).saturating_add(1);
+        (self.before[axis], self.after[axis]) = (reach.saturating_sub(self.stride[axis]), 0);
+        self
+    }
+}
+
 /// `x` [batch, channels_in, d, h, w] with `weight` [channels_out, channels_in / groups, kd, kh, kw] and a bias
 /// [channels_out] in f32: [batch, channels_out, …], by default in f32. Pictures lack d, sounds d and h, on both sides.
 ///

@@ -15,11 +15,9 @@ pub(super) fn grad(saved: &Saved<ConvTranspose>, grads: &[Option<Tensor>]) -> Re
     };
     let bias = if op.bias { Some(conv::channel_sums(grad)?) } else { None };
     // Outputs behind the last that a tap reaches have no part in it.
-    let (mut reached, mut after) = (grad.clone(), [0; 3]);
-    for i in 0..3 {
-        after[i] = op.after[i].saturating_sub(op.output_padding[i]);
+    let mut reached = grad.clone();
+    for (i, outputs) in op.outputs().into_iter().enumerate() {
         let beyond = op.output_padding[i].saturating_sub(op.after[i]);
-        let outputs = op.outputs()[i];
         if beyond >= outputs {
             let zeros = |shape: &[usize]| Tensor::zeros(grad.device(), DType::F32, shape);
             return Ok(vec![Some(zeros(x.shape())?), Some(zeros(weight.shape())?), bias]);
@@ -30,7 +28,7 @@ pub(super) fn grad(saved: &Saved<ConvTranspose>, grads: &[Option<Tensor>]) -> Re
         stride: *op.stride,
         dilation: *op.dilation,
         before: *op.before,
-        after,
+        after: std::array::from_fn(|i| op.after[i].saturating_sub(op.output_padding[i])),
         groups: op.groups,
         ..Options::default()
     };

@@ -5,6 +5,8 @@
 
 mod axes;
 pub(super) mod cpu;
+#[cfg(test)]
+mod tests;
 
 pub use axes::Axes;
 
@@ -158,30 +160,5 @@ pub(super) fn five(op: &'static str, name: &str, shape: &[usize]) -> Result<([us
         [a, b, h, w] => Ok(([a, b, 1, h, w], 2)),
         [a, b, d, h, w] => Ok(([a, b, d, h, w], 3)),
         _ => Err(Error::problem(op, format!("{name} has three to five dimensions, got {shape:?}"))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn padding_names_the_point_that_stands_there() {
-        let at = |padding: Padding| (-3..7).map(|i| padding.source(i, 4)).collect::<Vec<_>>();
-        let some = |points: [usize; 10]| points.map(Some).to_vec();
-        assert_eq!(at(Padding::Reflect), some([3, 2, 1, 0, 1, 2, 3, 2, 1, 0]));
-        assert_eq!(at(Padding::Replicate), some([0, 0, 0, 0, 1, 2, 3, 3, 3, 3]));
-        assert_eq!(at(Padding::Circular), some([1, 2, 3, 0, 1, 2, 3, 0, 1, 2]));
-        assert_eq!(at(Padding::Zeros)[2..8], [None, Some(0), Some(1), Some(2), Some(3), None]);
-    }
-
-    #[test]
-    fn numbers_per_axis_leave_out_what_is_plain() {
-        for (text, axes) in [("3", [1, 1, 3]), ("2x1", [1, 2, 1]), ("2x1x1", [2, 1, 1]), ("1", [1; 3])] {
-            assert_eq!(text.parse::<Axes<1>>().unwrap(), Axes(axes));
-            assert_eq!(Axes::<1>(axes).to_string(), text);
-        }
-        assert_eq!(Axes::<0>([0, 1, 0]).to_string(), "1x0");
-        assert!("1x2x3x4".parse::<Axes<1>>().is_err() && "".parse::<Axes<0>>().is_err());
     }
 }
