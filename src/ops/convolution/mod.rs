@@ -122,9 +122,12 @@ impl Geometry {
     }
 }
 
-/// Every number is at least 1.
+/// The most points along an axis, and from one to another.
+const FARTHEST: usize = isize::MAX as usize / 8;
+
+/// Every number is at least 1, and small enough to count with.
 pub(super) fn check_positive(op: &'static str, fields: &[(&str, [usize; 3])]) -> Result<()> {
-    match fields.iter().find(|(_, values)| values.contains(&0)) {
+    match fields.iter().find(|(_, values)| !values.iter().all(|n| (1..=FARTHEST).contains(n))) {
         Some((name, _)) => Err(Error::problem(op, format!("{name} is at least 1 along each axis"))),
         None => Ok(()),
     }
@@ -133,7 +136,7 @@ pub(super) fn check_positive(op: &'static str, fields: &[(&str, [usize; 3])]) ->
 /// The points from a kernel's first tap to its last, both included.
 pub(super) fn reach(op: &'static str, kernel: usize, dilation: usize) -> Result<usize> {
     let reach = (kernel - 1).checked_mul(dilation).and_then(|n| n.checked_add(1));
-    let reach = reach.filter(|&n| n <= isize::MAX as usize / 8);
+    let reach = reach.filter(|&n| n <= FARTHEST);
     reach.ok_or_else(|| Error::problem(op, "the kernel reaches too far"))
 }
 

@@ -21,10 +21,10 @@ use crate::backend::cpu::simd::Simd;
 use crate::simd_fn;
 use std::ops::Range;
 
-/// Panels of a box.
+/// The most panels of a box.
 const PANELS: usize = 8;
 /// The most rows of a part.
-const ROWS: usize = 252;
+const ROWS: usize = 256;
 /// Parts that there should be, for many threads to share.
 const PARTS: usize = 16;
 
@@ -73,7 +73,7 @@ impl Plan {
 
 /// Bytes of packed weight.
 pub fn workspace_bytes(windows: &[Window], kernel: [usize; 3], groups: usize, channels: usize, rows: usize) -> usize {
-    Plan::all(windows, kernel, groups, channels, rows).1 * LDA * size_of::<f32>()
+    Plan::all(windows, kernel, groups, channels, rows).1.saturating_mul(LDA * size_of::<f32>())
 }
 
 /// Copies the weight's rows, one block of one row after the other.
@@ -115,11 +115,16 @@ pub fn tiled<S: Simd>(s: S, p: &Product<'_>, pool: &Pool, packed: &mut [f32], ou
     pack(s, p, &plans, pool, packed);
     let packed = &*packed;
     let nr = 2 * S::LANES;
-    let boxes = Boxes::new(p.outputs(), nr, PANELS * nr);
-    let groups = p.batch * p.groups * boxes.count();
-    // Enough parts, but not for less than a few tiles.
-    let row_blocks = PARTS.div_ceil(groups.max(1)).min(p.rows.div_ceil(4 * max_rows::<S>())).max(p.rows.div_ceil(ROWS));
-    pool.run(groups * row_blocks, |part| {
+    // Enough parts: smaller boxes at first, then fewer rows, but not less than a few tiles of them.
+    let (products, least) = (p.batch * p.groups, p.rows.div_ceil(ROWS));
+    let mut panels = PANELS;
+    while panels > 1 && products * least * Boxes::new(p.outputs(), nr, panels * nr).count() < PARTS {
+        panels /= 2;
+    }
+    let boxes = Boxes::new(p.outputs(), nr, panels * nr);
+    let columns = products * boxes.count();
+    let row_blocks = PARTS.div_ceil(columns.max(1)).min(p.rows.div_ceil(4 * max_rows::<S>())).max(least);
+    pool.run(columns * row_blocks, |part| {
         let (b, place) = (part % boxes.count(), part / boxes.count());
         let (block, place) = (place % row_blocks, place / row_blocks);
         let (group, batch) = (place % p.groups, place / p.groups);
