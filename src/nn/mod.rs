@@ -3,6 +3,7 @@
 mod attention;
 mod beam;
 mod block;
+mod conv;
 mod decoder;
 mod embedding;
 mod generate;
@@ -18,6 +19,7 @@ mod taps;
 
 pub use attention::{Heads, SelfAttention};
 pub use block::{Block, LayerScale};
+pub use conv::{Conv, ConvTranspose, weight as conv_weight};
 pub use decoder::{CausalAttention, DecoderBlock, DecoderConfig, GatedMlp, Keys, Rotation};
 pub use embedding::Embedding;
 pub use generate::{CausalLm, GenerateOptions, Generated, Prompt, Step, Tokens, generate};

@@ -17,6 +17,10 @@ pub mod attention_merge;
 pub mod cache_append;
 pub mod cast;
 pub mod concat;
+pub mod conv;
+pub mod conv_bwd_weight;
+pub mod conv_transpose;
+mod convolution;
 pub mod copy;
 pub mod cross_entropy;
 pub mod cross_entropy_bwd;
@@ -31,6 +35,7 @@ pub mod lstm;
 mod norm;
 pub mod norm_bwd;
 pub mod pack_rhs;
+pub mod pad;
 mod panels;
 pub mod patchify;
 pub(crate) mod problem;
@@ -75,6 +80,9 @@ macro_rules! for_each_op {
             cache_append::CacheAppend,
             cast::Cast,
             concat::Concat,
+            conv::Conv,
+            conv_bwd_weight::ConvBwdWeight,
+            conv_transpose::ConvTranspose,
             copy::Copy,
             cross_entropy::CrossEntropy,
             cross_entropy_bwd::CrossEntropyBwd,
@@ -87,6 +95,7 @@ macro_rules! for_each_op {
             lstm::Lstm,
             norm_bwd::NormBwd,
             pack_rhs::PackRhs,
+            pad::Pad,
             patchify::Patchify,
             reduce::Reduce,
             rms_norm::RmsNorm,
