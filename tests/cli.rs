@@ -316,10 +316,8 @@ fn train_learns_lines_by_heart() {
     let args = [&args[..], &["--warmup-steps", "20", "--save-every", "250", "--threads", "2"]].concat();
     let said = accepted(&args);
     let log = std::fs::read_to_string(scratch.0.join("out/log.jsonl")).unwrap();
-    let losses: Vec<f64> = log
-        .lines()
-        .map(|l| serde_json::from_str::<Value>(l).unwrap()["loss"].as_f64().unwrap())
-        .collect();
+    let losses: Vec<f64> =
+        log.lines().map(|l| serde_json::from_str::<Value>(l).unwrap()["loss"].as_f64().unwrap()).collect();
     assert_eq!(losses.len(), 600);
     assert!(losses[580..].iter().all(|&loss| loss < 0.05), "{said} {:?}", &losses[580..]);
     let trained = shown(&scratch.0.join("out/checkpoint-600"));

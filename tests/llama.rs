@@ -2,9 +2,7 @@
 
 use lapidary::checkpoint::Folder;
 use lapidary::models::llama::{Call, Llama};
-use lapidary::nn::{
-    CausalLm, GenerateOptions, Generated, Precision, Prompt, Sampling, Scope, Taps, Tokens, generate,
-};
+use lapidary::nn::{CausalLm, GenerateOptions, Generated, Precision, Prompt, Sampling, Scope, Taps, Tokens, generate};
 use lapidary::{DType, Device, Error, Result};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -60,8 +58,7 @@ fn chunks_and_batches_write_what_one_prompt_writes() {
     let (_, llama) = open("generate_left_padded", Precision::F32);
     let options = GenerateOptions { max_new_tokens: 10, ..GenerateOptions::default() };
     let prompts = [some(9), some(23)[12..].to_vec(), some(40)[35..].to_vec()];
-    let alone: Vec<Vec<u32>> =
-        prompts.iter().map(|p| write(&llama, p, &options).unwrap().ids.remove(0)).collect();
+    let alone: Vec<Vec<u32>> = prompts.iter().map(|p| write(&llama, p, &options).unwrap().ids.remove(0)).collect();
     for chunk in [1, 4, 11] {
         let chunked = GenerateOptions { prefill_chunk: chunk, ..options.clone() };
         assert_eq!(write(&llama, &prompts[1], &chunked).unwrap().ids[0], alone[1], "chunks of {chunk}");
@@ -229,5 +226,9 @@ fn bad_prompts_are_refused() {
     let mask = [1u32; 3];
     let wrong = Prompt { attention_mask: Some(&mask), ..prompt(&[5, 6], 1) };
     assert!(generate(&llama, &wrong, 1, &options, &mut |_| ControlFlow::Continue(())).is_err());
-    assert!(llama.forward(&[5, 6], 2, &mut Call { position_ids: Some(&[0]), ..Call::default() }, &mut Taps::none()).is_err());
+    assert!(
+        llama
+            .forward(&[5, 6], 2, &mut Call { position_ids: Some(&[0]), ..Call::default() }, &mut Taps::none())
+            .is_err()
+    );
 }

@@ -71,6 +71,22 @@ fn loss(scope: &Scope, batch: &Batch) -> Result<Tensor> {
     Ok(llama.loss(&batch.ids, &batch.labels, batch.len, &mut Call::default())?.0)
 }
 
+#[test]
+fn recomputed_blocks_give_the_same_gradients() {
+    let device = Device::cpu_with_threads(2).unwrap();
+    let curve = curve();
+    let again = |scope: &Scope, batch: &Batch| {
+        let llama = Llama::load(scope, model().config())?;
+        let mut call = Call { recompute: true, ..Call::default() };
+        Ok(llama.loss(&batch.ids, &batch.labels, batch.len, &mut call)?.0)
+    };
+    let (mut kept, mut recomputed) = (trainer(&device, curve.settings.clone()), trainer(&device, curve.settings));
+    for (batches, ..) in &curve.steps[..3] {
+        assert_eq!(kept.step(batches, &loss).unwrap(), recomputed.step(batches, &again).unwrap());
+    }
+    assert!(bits(&kept) == bits(&recomputed));
+}
+
 /// All parameters as bits.
 fn bits(t: &Trainer) -> Vec<Vec<u8>> {
     let names: Vec<String> = model().weights().unwrap().checkpoint().names().map(str::to_string).collect();

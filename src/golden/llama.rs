@@ -21,7 +21,7 @@ pub(super) fn compute(case: &Case, device: &Device, precision: Precision) -> Res
             let (positions, mask) = (case.ids_or_none("position_ids")?, case.ids_or_none("attention_mask")?);
             let last = case.size("last_positions").ok();
             let mut call =
-                Call { position_ids: positions.as_deref(), attention_mask: mask.as_deref(), cache: None, last };
+                Call { position_ids: positions.as_deref(), attention_mask: mask.as_deref(), last, ..Call::default() };
             out.add("logits", &llama.forward(&ids, len, &mut call, &mut taps)?)?;
             for (name, tensor) in taps.into_vec() {
                 out.add(format!("debug.{name}"), &tensor)?;

@@ -24,6 +24,7 @@ pub struct DecoderConfig {
 }
 
 /// How keys and queries are turned in one call.
+#[derive(Clone)]
 pub struct Rotation {
     /// u32 [batch or 1, len].
     pub positions: Tensor,

@@ -98,6 +98,10 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 100)]
     save_every: usize,
 
+    /// Keeps the input of each block only, and computes it again for its gradients: less memory, more time
+    #[arg(long)]
+    recompute: bool,
+
     /// Goes on from the last checkpoint in --out, if there is one
     #[arg(long)]
     resume: bool,
@@ -144,7 +148,7 @@ pub fn run(args: &Args, shared: &Shared) -> Result<Status> {
     note(&format!("{} examples, {steps} steps of {}, {values} trained numbers", examples.len(), batch * accumulate));
     let loss = |scope: &Scope, b: &Batch| -> Result<Tensor> {
         let llama = Llama::load(scope, folder.config())?;
-        Ok(llama.loss(&b.ids, &b.labels, b.len, &mut Call::default())?.0)
+        Ok(llama.loss(&b.ids, &b.labels, b.len, &mut Call { recompute: args.recompute, ..Call::default() })?.0)
     };
     let mut log = Log::open(&args.out)?;
     let bar = shared::progress(steps as u64, "steps");

@@ -11,15 +11,17 @@ use crate::nn::{
     CausalLm, DecoderBlock, Embedding, Keys, KvCache, Linear, Prompt, RmsNorm, Rotation, Scope, Taps, Tokens,
 };
 use crate::ops::cross_entropy;
+use crate::ops::recomputed;
 use crate::ops::rope::Pairs;
 use crate::{DType, Device, Error, Result, Tensor};
 use serde_json::Value;
+use std::sync::Arc;
 
 /// The model.
 pub struct Llama {
     config: LlamaConfig,
     embed_tokens: Embedding,
-    layers: Vec<DecoderBlock>,
+    layers: Vec<Arc<DecoderBlock>>,
     norm: RmsNorm,
     lm_head: Linear,
     compute: DType,
@@ -36,6 +38,8 @@ pub struct Call<'a> {
     pub cache: Option<&'a mut KvCache>,
     /// Logits are wanted of so many last places only.
     pub last: Option<usize>,
+    /// In training: the tape keeps what goes into a block only, and computes the block again on the way back.
+    pub recompute: bool,
 }
 
 impl Llama {
@@ -55,7 +59,7 @@ impl Llama {
         };
         Ok(Llama {
             layers: (0..config.num_hidden_layers)
-                .map(|i| DecoderBlock::load(&model.at("layers", i), c))
+                .map(|i| DecoderBlock::load(&model.at("layers", i), c).map(Arc::new))
                 .collect::<Result<_>>()?,
             norm: RmsNorm::load(&model.sub("norm"), c.width, c.eps)?,
             lm_head: Linear::load(&head, c.width, config.vocab_size, false)?,
@@ -104,12 +108,13 @@ impl Llama {
                 (Some(cache), Some(step)) => Keys::Cached { cache, layer: i, step },
                 _ => Keys::Own { key_padding: own.as_ref() },
             };
-            x = match taps.listens() {
-                false => layer.forward(&x, &rotation, &mut keys, None)?,
-                true => {
-                    let tap = &mut |t: &Tensor| taps.add(|| format!("block{i}.attn"), t);
-                    layer.forward(&x, &rotation, &mut keys, Some(tap))?
-                }
+            x = if call.recompute && step.is_none() {
+                recomputed_block(layer, &rotation, own.as_ref(), &x)?
+            } else if taps.listens() {
+                let tap = &mut |t: &Tensor| taps.add(|| format!("block{i}.attn"), t);
+                layer.forward(&x, &rotation, &mut keys, Some(tap))?
+            } else {
+                layer.forward(&x, &rotation, &mut keys, None)?
             };
             taps.add(|| format!("block{i}"), &x);
         }
@@ -198,6 +203,21 @@ impl Llama {
     }
 }
 
+/// A block of which the tape keeps the input only.
+fn recomputed_block(
+    layer: &Arc<DecoderBlock>,
+    rotation: &Rotation,
+    key_padding: Option<&Tensor>,
+    x: &Tensor,
+) -> Result<Tensor> {
+    let (layer, rotation, padding) = (layer.clone(), rotation.clone(), key_padding.cloned());
+    let results = recomputed(&[x], move |inputs| {
+        let mut keys = Keys::Own { key_padding: padding.as_ref() };
+        Ok(vec![layer.forward(&inputs[0], &rotation, &mut keys, None)?])
+    })?;
+    results.into_iter().next().ok_or_else(|| Error::Config("a block gave no result".into()))
+}
+
 impl CausalLm for Llama {
     fn device(&self) -> &Device {
         self.embed_tokens.device()
@@ -212,7 +232,7 @@ impl CausalLm for Llama {
     }
 
     fn weight_bytes(&self) -> usize {
-        self.layers.iter().map(DecoderBlock::weight_bytes).sum::<usize>() + self.lm_head.weight_bytes()
+        self.layers.iter().map(|l| l.weight_bytes()).sum::<usize>() + self.lm_head.weight_bytes()
     }
 
     fn new_cache(&self, batch: usize) -> KvCache {
@@ -226,7 +246,7 @@ impl CausalLm for Llama {
             Tokens::Ids(ids) => self.embed(ids, len)?,
             Tokens::Vectors(x) => x.clone(),
         };
-        let mut call = Call { position_ids, attention_mask, cache: Some(cache), last: Some(1) };
+        let mut call = Call { position_ids, attention_mask, cache: Some(cache), last: Some(1), ..Call::default() };
         let hidden = self.hidden(&x, &mut call, &mut Taps::none())?;
         let logits = self.logits(&hidden)?;
         logits.reshape(&[logits.shape()[0], self.config.vocab_size])
