@@ -2,7 +2,10 @@
 
 pub mod clip;
 mod config;
+mod tokens;
 pub mod vit;
+
+pub use tokens::tokenizer;
 
 use crate::checkpoint::Folder;
 use crate::nn::{Precision, Scope};
