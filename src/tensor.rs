@@ -69,7 +69,11 @@ impl Tensor {
     /// # Errors
     /// The number of bytes is not the shape's, or memory is short.
     pub fn from_bytes(device: &Device, bytes: &[u8], dtype: DType, shape: &[usize]) -> Result<Tensor> {
-        let tensor = Tensor::empty(device, dtype, Format::Plain, Shape::new(shape)?)?;
+        Tensor::copied(device, bytes, dtype, Format::Plain, Shape::new(shape)?)
+    }
+
+    fn copied(device: &Device, bytes: &[u8], dtype: DType, format: Format, shape: Shape) -> Result<Tensor> {
+        let tensor = Tensor::empty(device, dtype, format, shape)?;
         tensor.check_bytes(bytes.len())?;
         tensor.storage.upload(0, bytes)?;
         Ok(tensor)
@@ -79,17 +83,30 @@ impl Tensor {
     /// copied.
     ///
     /// # Errors
-    /// The number of bytes is not the shape's, or memory is short.
-    pub fn from_mapped(device: &Device, bytes: MappedBytes, dtype: DType, shape: &[usize]) -> Result<Tensor> {
+    /// The number of bytes is not the shape's in this format, a row ends within a quantised block (or blocks are not of
+    /// u8), or memory is short.
+    pub fn from_mapped(
+        device: &Device,
+        bytes: MappedBytes,
+        dtype: DType,
+        format: Format,
+        shape: &[usize],
+    ) -> Result<Tensor> {
         let shape = Shape::new(shape)?;
+        if let Format::Blocks(quant) = format
+            && !(dtype == DType::U8 && shape.rows().1.is_multiple_of(quant.block_values()))
+        {
+            let why = format!("{quant:?} takes u8 and rows of whole blocks of {} values", quant.block_values());
+            return Err(Error::View { view: "blocks", shape: format!("{dtype} {shape}"), why });
+        }
         if !(bytes.as_ptr() as usize).is_multiple_of(dtype.bytes()) {
-            return Tensor::from_bytes(device, &bytes, dtype, &shape);
+            return Tensor::copied(device, &bytes, dtype, format, shape);
         }
         let (len, copy) = (bytes.len(), bytes.clone());
         let Some(storage) = device.map(bytes) else {
-            return Tensor::from_bytes(device, &copy, dtype, &shape);
+            return Tensor::copied(device, &copy, dtype, format, shape);
         };
-        let tensor = Tensor::of(storage, Layout::contiguous(shape), dtype, Format::Plain);
+        let tensor = Tensor::of(storage, Layout::contiguous(shape), dtype, format);
         tensor.check_bytes(len)?;
         Ok(tensor)
     }

@@ -3,7 +3,11 @@
 pub mod clip;
 mod config;
 pub mod llama;
+mod tokens;
 pub mod vit;
+pub mod writing;
+
+pub use tokens::tokenizer;
 
 use crate::checkpoint::Folder;
 use crate::nn::{Precision, Scope};

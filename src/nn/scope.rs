@@ -1,7 +1,7 @@
 //! Where a layer finds its tensors, and how it computes.
 
 use crate::checkpoint::{StoredDType, Weights};
-use crate::{DType, Device, Error, Result, Tensor};
+use crate::{DType, Device, Error, Format, Result, Tensor};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -160,10 +160,10 @@ impl Scope {
         self.weights.stored(name, shape)?.tensor_as(&self.device, DType::F32)
     }
 
-    /// A matrix of a product, in the dtype for weights.
+    /// A matrix of a product, in the dtype for weights; without one as stored, which may be quantised blocks.
     ///
     /// # Errors
-    /// It is missing, has another shape or is not of floats, or memory is short.
+    /// It is missing, has another shape or is not of numbers of a product, or memory is short.
     pub fn matrix(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         if let Some(leaf) = self.leaf_of(name, shape)? {
             return leaf.to_dtype(self.precision.weights.unwrap_or(DType::F32));
@@ -173,10 +173,10 @@ impl Scope {
             Some(dtype) => stored.tensor_as(&self.device, dtype),
             None => {
                 let tensor = stored.tensor(&self.device)?;
-                if tensor.dtype().is_float() {
+                if tensor.dtype().is_float() || matches!(tensor.format(), Format::Blocks(_)) {
                     return Ok(tensor);
                 }
-                let (want, have) = ("of floats".to_string(), format!("of {}", stored.dtype.name()));
+                let (want, have) = ("of floats or quantised blocks".to_string(), format!("of {}", stored.dtype.name()));
                 Err(Error::WrongTensor { path: stored.path.to_path_buf(), name: stored.name, want, have })
             }
         }
