@@ -2,7 +2,7 @@
 
 use crate::backend::cpu::MappedBytes;
 use crate::device::{Device, Storage};
-use crate::dtype::{DType, Elem, Format};
+use crate::dtype::{DType, Elem, Format, Quant};
 use crate::error::{Error, Result};
 use crate::layout::{Layout, Shape};
 use std::fmt;
@@ -83,6 +83,42 @@ impl Tensor {
         let tensor = Tensor::of(storage, Layout::contiguous(shape), dtype, Format::Plain);
         tensor.check_bytes(len)?;
         Ok(tensor)
+    }
+
+    /// Rows of quantised blocks from their bytes: u8 [.., bytes of a row] as [.., values of a row], sharing its memory.
+    ///
+    /// # Errors
+    /// Not contiguous bytes, or a row is not of whole blocks.
+    pub fn as_blocks(&self, quant: Quant) -> Result<Tensor> {
+        let rows = self.shape().last().copied().unwrap_or(0);
+        let sound = self.dtype == DType::U8 && self.format == Format::Plain && self.layout.is_contiguous();
+        if !sound || self.shape().is_empty() || !rows.is_multiple_of(quant.block_bytes()) {
+            let why = format!("takes contiguous u8 whose rows are blocks of {} bytes", quant.block_bytes());
+            return Err(Error::View { view: quant.name(), shape: self.to_string(), why });
+        }
+        self.with_rows(rows / quant.block_bytes() * quant.block_values(), Format::Blocks(quant))
+    }
+
+    /// The bytes of quantised blocks [.., values of a row]: plain u8 [.., bytes of a row], sharing its memory.
+    ///
+    /// # Errors
+    /// The tensor is not in [`Format::Blocks`].
+    pub fn as_block_bytes(&self) -> Result<Tensor> {
+        let (Format::Blocks(quant), Some(&k)) = (self.format, self.shape().last()) else {
+            let why = "it is not in quantised blocks".into();
+            return Err(Error::View { view: "blocks' bytes", shape: self.to_string(), why });
+        };
+        self.with_rows(quant.row_bytes(k), Format::Plain)
+    }
+
+    /// The same bytes in rows of another extent.
+    fn with_rows(&self, extent: usize, format: Format) -> Result<Tensor> {
+        let mut dims = self.shape().to_vec();
+        if let Some(last) = dims.last_mut() {
+            *last = extent;
+        }
+        let layout = Layout { offset: self.layout.offset, ..Layout::contiguous(Shape::new(&dims)?) };
+        Ok(Tensor { format, ..self.with_layout(layout) })
     }
 
     /// A tensor of zeros.

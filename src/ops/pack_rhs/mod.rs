@@ -1,18 +1,18 @@
-//! Packing a weight into the panels that matrix kernels read.
+//! Packing a weight, of floats or of quantised blocks, into the panels that matrix kernels read.
 
 mod cases;
 mod cpu;
 mod reference;
 
 use super::problem::problem;
-use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Tolerance, first, no_gpu_kernels, run};
-use crate::dtype::{DType, Format};
+use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Tolerance, first, no_gpu_kernels, run};
+use crate::dtype::{DType, Format, PANEL_ROWS};
 use crate::error::{Error, Result};
 use crate::layout::Shape;
 use crate::tensor::Tensor;
 
 problem! {
-    /// `rhs` [n, k] in another [`Format`].
+    /// `rhs` [n, k] in another [`Format`]: plain floats into `Panels`, quantised blocks (u8) into `BlockPanels`.
     pub struct PackRhs("pack_rhs") {
         /// Of operand and result.
         dtype: DType = DType::F32,
@@ -28,11 +28,21 @@ problem! {
 impl PackRhs {
     fn checked(self) -> Result<PackRhs> {
         let fail = |why: String| Err(Error::problem("pack_rhs", why));
-        if !self.dtype.is_float() {
-            return fail(format!("packs floats, got {}", self.dtype));
-        }
-        let Format::Panels { nr, kr, gated } = self.format else {
-            return fail("packs into panels, got format plain".into());
+        let (nr, kr, gated) = match self.format {
+            Format::Panels { nr, kr, gated } if self.dtype.is_float() => (nr, kr, gated),
+            Format::BlockPanels { quant, gated } if self.dtype == DType::U8 => {
+                let values = quant.block_values();
+                if !self.k.is_multiple_of(values) {
+                    return fail(format!("k = {} is not of whole blocks of {values}", self.k));
+                }
+                (PANEL_ROWS as u16, 1, gated)
+            }
+            _ => {
+                return fail(format!(
+                    "packs floats into panels and u8 into block panels, got {} {}",
+                    self.dtype, self.format
+                ));
+            }
         };
         if gated && !self.n.is_multiple_of(2) {
             return fail(format!("gated panels pair two halves; {} rows cannot be halved", self.n));
@@ -51,7 +61,12 @@ impl Op for PackRhs {
     const NAME: &'static str = "pack_rhs";
 
     fn inputs(&self) -> Inputs {
-        [Operand::new("rhs", self.dtype, &[self.n, self.k])].into()
+        let rhs = Operand::new("rhs", self.dtype, &[self.n, self.k]);
+        [match self.format.quant() {
+            Some(quant) => rhs.format(Format::Blocks(quant)).fill(Fill::Bytes),
+            None => rhs,
+        }]
+        .into()
     }
     fn outputs(&self) -> Outputs {
         [Operand::new("out", self.dtype, &[self.n, self.k]).format(self.format)].into()
@@ -72,10 +87,10 @@ impl Op for PackRhs {
 
 no_gpu_kernels!(PackRhs);
 
-/// A weight [n, k] (any strides) in another format.
+/// A weight [n, k] (floats with any strides, or quantised blocks) in another format.
 ///
 /// # Errors
-/// Not a matrix of floats, or memory is short.
+/// Not such a matrix, a format that it cannot be packed into, or memory is short.
 pub fn pack(rhs: &Tensor, format: Format) -> Result<Tensor> {
     let [n, k] = *rhs.shape() else {
         return Err(Error::problem("pack_rhs", format!("packs a matrix [n, k], got {rhs}")));
