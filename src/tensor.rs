@@ -111,6 +111,42 @@ impl Tensor {
         Ok(tensor)
     }
 
+    /// Rows of quantised blocks from their bytes: u8 [.., bytes of a row] as [.., values of a row], sharing its memory.
+    ///
+    /// # Errors
+    /// Not contiguous bytes, or a row is not of whole blocks.
+    pub fn as_blocks(&self, quant: Quant) -> Result<Tensor> {
+        let rows = self.shape().last().copied().unwrap_or(0);
+        let sound = self.dtype == DType::U8 && self.format == Format::Plain && self.layout.is_contiguous();
+        if !sound || self.shape().is_empty() || !rows.is_multiple_of(quant.block_bytes()) {
+            let why = format!("takes contiguous u8 whose rows are blocks of {} bytes", quant.block_bytes());
+            return Err(Error::View { view: quant.name(), shape: self.to_string(), why });
+        }
+        self.with_rows(rows / quant.block_bytes() * quant.block_values(), Format::Blocks(quant))
+    }
+
+    /// The bytes of quantised blocks [.., values of a row]: plain u8 [.., bytes of a row], sharing its memory.
+    ///
+    /// # Errors
+    /// The tensor is not in [`Format::Blocks`].
+    pub fn as_block_bytes(&self) -> Result<Tensor> {
+        let (Format::Blocks(quant), Some(&k)) = (self.format, self.shape().last()) else {
+            let why = "it is not in quantised blocks".into();
+            return Err(Error::View { view: "blocks' bytes", shape: self.to_string(), why });
+        };
+        self.with_rows(quant.row_bytes(k), Format::Plain)
+    }
+
+    /// The same bytes in rows of another extent.
+    fn with_rows(&self, extent: usize, format: Format) -> Result<Tensor> {
+        let mut dims = self.shape().to_vec();
+        if let Some(last) = dims.last_mut() {
+            *last = extent;
+        }
+        let layout = Layout { offset: self.layout.offset, ..Layout::contiguous(Shape::new(&dims)?) };
+        Ok(Tensor { format, ..self.with_layout(layout) })
+    }
+
     /// A tensor of zeros.
     ///
     /// # Errors
@@ -221,33 +257,6 @@ impl Tensor {
     /// The same elements under another layout of the same storage, off the tape.
     pub(crate) fn with_layout(&self, layout: Layout) -> Tensor {
         Tensor { storage: self.storage.clone(), layout, dtype: self.dtype, format: self.format, node: None }
-    }
-
-    /// The bytes of quantised rows [n, k] as a plain matrix of u8.
-    ///
-    /// # Errors
-    /// The format is not one of quantised blocks.
-    pub(crate) fn block_rows(&self) -> Result<Tensor> {
-        let (Format::Blocks(quant), &[n, k]) = (self.format, self.shape()) else {
-            let why = "only quantised rows [n, k] can be seen as bytes".into();
-            return Err(Error::View { view: "block_rows", shape: self.to_string(), why });
-        };
-        let layout = Layout { offset: self.layout.offset, ..Layout::contiguous(Shape::new(&[n, quant.row_bytes(k)])?) };
-        Ok(Tensor { format: Format::Plain, ..self.with_layout(layout) })
-    }
-
-    /// A contiguous matrix of u8 as quantised rows of `k` values.
-    ///
-    /// # Errors
-    /// Its rows are not those of `k` values.
-    pub(crate) fn rows_as_blocks(&self, quant: Quant, k: usize) -> Result<Tensor> {
-        let fits = matches!(*self.shape(), [_, bytes] if bytes == quant.row_bytes(k)) && k % quant.block_values() == 0;
-        if self.dtype != DType::U8 || !fits || !self.layout.is_contiguous() {
-            let why = format!("its rows are not {k} values in {}", quant.name());
-            return Err(Error::View { view: "rows_as_blocks", shape: self.to_string(), why });
-        }
-        let layout = Layout { offset: self.layout.offset, ..Layout::contiguous(Shape::new(&[self.shape()[0], k])?) };
-        Ok(Tensor { format: Format::Blocks(quant), ..self.with_layout(layout) })
     }
 
     /// Tells the system that a mapped tensor's pages will not be needed soon, so that they need not stay in memory. They

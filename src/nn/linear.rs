@@ -185,6 +185,6 @@ fn stack(weights: &[Tensor]) -> Result<Tensor> {
     let Format::Blocks(quant) = first.format() else {
         return concat(&weights.iter().collect::<Vec<_>>(), 0);
     };
-    let rows: Vec<Tensor> = weights.iter().map(Tensor::block_rows).collect::<Result<_>>()?;
-    concat(&rows.iter().collect::<Vec<_>>(), 0)?.rows_as_blocks(quant, first.shape()[1])
+    let rows: Vec<Tensor> = weights.iter().map(Tensor::as_block_bytes).collect::<Result<_>>()?;
+    concat(&rows.iter().collect::<Vec<_>>(), 0)?.as_blocks(quant)
 }
