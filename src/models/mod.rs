@@ -5,7 +5,7 @@ mod config;
 mod tokens;
 pub mod vit;
 
-pub use tokens::tokenizer;
+pub use tokens::{chat_template, tokenizer};
 
 use crate::checkpoint::Folder;
 use crate::nn::{Precision, Scope};
