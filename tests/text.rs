@@ -362,7 +362,7 @@ fn templates_find_what_python_has() {
     let messages = talk(&[("user", "  a=1,b=2 "), ("assistant", "x</think>y"), ("user", "z")]);
     for (source, want) in [
         ("{{ messages[0].content.strip().split(',')|join(';') }}", "a=1;b=2"),
-        ("{{ messages[1].content.split('</think>')[-1].lstrip('y') ~ messages[1].content.startswith('x') }}", "true"),
+        ("{{ messages[1].content.split('</think>')[-1].lstrip('y') ~ messages[1].content.startswith('x') }}", "True"),
         ("{% for k, v in {'b': 1, 'a': 2}.items() %}{{ k }}{{ v }} {% endfor %}", "b1 a2 "),
         ("{{ {'a': 1}.get('b', 'none') }}{{ 'ab'.upper().replace('A', 'c') }}{{ 'a b'.title() }}", "nonecBA B"),
         ("{{ messages[-1].content }}{{ messages[::-1][2].content|trim }}{{ messages[1:]|length }}", "za=1,b=22"),
@@ -378,8 +378,8 @@ fn templates_find_what_python_has() {
         ("{%- macro say(x) -%}[{{ x }}]{%- endmacro -%}{{ say('hi') }}", "[hi]"),
         ("  {% if true %}\n  a\n  {% endif %}\nb\n", "  a\nb"),
         ("{%- generation -%} a {%- endgeneration -%}{% generation %}b{% endgeneration %}c", "abc"),
-        ("{{ strftime_now('%Y') | int > 2023 }}{{ '<b>' }}", "true<b>"),
-        ("{{ messages[0].role is string and messages is iterable and messages[0] is mapping }}", "true"),
+        ("{{ strftime_now('%Y') | int > 2023 }}{{ '<b>' }}", "True<b>"),
+        ("{{ messages[0].role is string and messages is iterable and messages[0] is mapping }}", "True"),
     ] {
         let have = template(source).render(&messages, false);
         assert_eq!(have.unwrap_or_else(|e| panic!("{source}: {e}")), want, "{source}");

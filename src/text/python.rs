@@ -17,7 +17,8 @@ pub(super) fn write_json(
     let kind = value.kind();
     let plain = match kind {
         ValueKind::Undefined | ValueKind::None => Some("null".into()),
-        ValueKind::Bool | ValueKind::Number => Some(value.to_string()),
+        ValueKind::Bool => Some(value.is_true().to_string()),
+        ValueKind::Number => Some(value.to_string()),
         ValueKind::Map | ValueKind::Seq | ValueKind::Iterable => None,
         _ => Some(text(&value.to_string())),
     };
