@@ -60,7 +60,7 @@ fn results_do_not_depend_on_the_number_of_threads() {
             for row in problem.explain(&devices[0], &[]).iter().filter(|r| r.unsupported.is_none()) {
                 let bits = devices.each_ref().map(|device| {
                     let operands = Operands::random(problem, device, 3, &Arrangement::Contiguous).unwrap();
-                    let results = problem.run(device, Some(row.name), &operands.refs()).unwrap();
+                    let results = operands.run(problem, device, Some(row.name)).unwrap();
                     results.into_iter().flatten().map(|t| t.to_bytes().unwrap()).collect::<Vec<_>>()
                 });
                 assert!(bits[0] == bits[1], "{} {}: 1 and 3 threads differ", row.name, problem.text());

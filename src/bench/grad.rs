@@ -1,12 +1,13 @@
 //! Holding gradients against finite differences of the oracle.
 
-use super::operands::{Arrangement, Operands, Random};
+use super::operands::{Arrangement, Operands};
 use crate::autograd::backward;
 use crate::device::Device;
 use crate::dtype::{DType, Format};
 use crate::error::{Error, Result};
 use crate::ops::elementwise;
 use crate::ops::{AnyOp, Operand, Sample};
+use crate::random::Random;
 use crate::tensor::Tensor;
 
 /// What a check of one operand's gradient found.
@@ -44,8 +45,11 @@ const ALLOWED: f64 = 1e-4;
 /// # Errors
 /// [`Error::NotSupported`] where the op has no gradient; or what running it may fail with.
 pub fn check_grads(problem: &dyn AnyOp, device: &Device) -> Result<Vec<GradVerdict>> {
+    if problem.outputs().iter().any(|(_, o)| o.in_place) {
+        return Err(Error::NotSupported(format!("the gradient of {}, which works in place", problem.text())));
+    }
     let operands = Operands::random(problem, device, 11, &Arrangement::Contiguous)?;
-    let moves = |o: &Operand| o.present && o.dtype.is_float() && o.format == Format::Plain;
+    let moves = |o: &Operand| o.present && !o.constant && o.dtype.is_float() && o.format == Format::Plain;
     let inputs = problem.inputs();
     let leaves: Vec<Option<Tensor>> = inputs
         .iter()

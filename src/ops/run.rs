@@ -37,11 +37,25 @@ pub fn run_row<O: Op>(op: &O, device: &Device, row: Option<&str>, inputs: &[Opti
 /// # Errors
 /// As [`run`]; or a tensor is not as the problem's result, or an operand is on the tape.
 pub fn run_into<O: Op>(op: &O, device: &Device, inputs: &[Option<&Tensor>], outs: &mut [TensorMut<'_>]) -> Result<()> {
+    run_row_into(op, device, None, inputs, outs)
+}
+
+/// As [`run_into`], with a kernel chosen by name.
+///
+/// # Errors
+/// As [`run_into`]; or there is no such kernel, or it cannot take the problem.
+pub fn run_row_into<O: Op>(
+    op: &O,
+    device: &Device,
+    row: Option<&str>,
+    inputs: &[Option<&Tensor>],
+    outs: &mut [TensorMut<'_>],
+) -> Result<()> {
     if autograd::records(inputs.iter().copied().flatten()) {
         let why = "an operand is on the tape, which needs values that do not change; use no_grad() or run()";
         return Err(Error::problem(O::NAME, why));
     }
-    with_device!(device, |B, d| exec::<B, O>(op, device, d, None, inputs, Some(outs))).map(drop)
+    with_device!(device, |B, d| exec::<B, O>(op, device, d, row, inputs, Some(outs))).map(drop)
 }
 
 fn exec<B: Member, O: Op + Kernels<B>>(
@@ -319,6 +333,13 @@ pub trait AnyOp: Send + Sync {
     fn tolerance(&self) -> Tolerance;
     fn explain(&self, device: &Device, layouts: &[Option<Layout>]) -> Vec<Row>;
     fn run(&self, device: &Device, row: Option<&str>, inputs: &[Option<&Tensor>]) -> Result<Results>;
+    fn run_into(
+        &self,
+        device: &Device,
+        row: Option<&str>,
+        inputs: &[Option<&Tensor>],
+        outs: &mut [TensorMut<'_>],
+    ) -> Result<()>;
     /// The oracle.
     fn reference(&self, inputs: &[Option<Vec<f64>>], rows: Sample) -> Vec<Vec<f64>>;
     /// The plain computation in f32.
@@ -351,6 +372,15 @@ impl<O: Op> AnyOp for O {
     }
     fn run(&self, device: &Device, row: Option<&str>, inputs: &[Option<&Tensor>]) -> Result<Results> {
         run_row(self, device, row, inputs)
+    }
+    fn run_into(
+        &self,
+        device: &Device,
+        row: Option<&str>,
+        inputs: &[Option<&Tensor>],
+        outs: &mut [TensorMut<'_>],
+    ) -> Result<()> {
+        run_row_into(self, device, row, inputs, outs)
     }
     fn reference(&self, inputs: &[Option<Vec<f64>>], rows: Sample) -> Vec<Vec<f64>> {
         Op::reference(self, inputs, rows)

@@ -1,13 +1,26 @@
 //! Text as models see it: ids in, ids out.
 //!
 //! Models take and give token ids and never need a tokeniser. [`Tokenizer`] turns text into ids and back by a
-//! checkpoint's `tokenizer.json`; it works with the feature `text` only, and says so without it. [`Encoding`] makes a
-//! rectangle of rows of different lengths.
+//! checkpoint's `tokenizer.json` or a [`Vocab`], [`Stream`] gives the text of ids that come one by one; they work with the
+//! feature `text` only, and say so without it. [`Encoding`] makes a rectangle of rows of different lengths.
 
-#[cfg_attr(not(feature = "text"), path = "tokenizer_absent.rs")]
+#[cfg(not(feature = "text"))]
+mod absent;
+#[cfg(feature = "text")]
+mod build;
+mod stop;
+#[cfg(feature = "text")]
+mod stream;
+#[cfg(feature = "text")]
 mod tokenizer;
+mod vocab;
 
-pub use tokenizer::Tokenizer;
+#[cfg(not(feature = "text"))]
+pub use absent::{Stream, Tokenizer};
+pub use stop::StopStrings;
+pub use vocab::{TokenKind, Vocab};
+#[cfg(feature = "text")]
+pub use {stream::Stream, tokenizer::Tokenizer};
 
 use crate::error::{Error, Result};
 

@@ -29,7 +29,7 @@ struct Total {
 impl Total {
     fn add(&mut self, tensor: &Stored) {
         self.tensors += 1;
-        self.parameters += (tensor.bytes.len() / tensor.dtype.bytes()) as u64;
+        self.parameters += tensor.count() as u64;
         self.bytes += tensor.bytes.len() as u64;
     }
 }
@@ -59,7 +59,7 @@ fn text(checkpoint: &Checkpoint, tensors: &[Stored], totals: &BTreeMap<&str, Tot
     let files: Vec<_> = checkpoint
         .files()
         .iter()
-        .map(|f| vec![printable(&f.path().display().to_string()), count(f.index().tensors.len() as u64)])
+        .map(|f| vec![printable(&f.path().display().to_string()), count(f.tensors().len() as u64)])
         .collect();
     let line = |t: &Stored| {
         let shape: Vec<String> = t.shape.iter().map(usize::to_string).collect();
@@ -78,7 +78,7 @@ fn text(checkpoint: &Checkpoint, tensors: &[Stored], totals: &BTreeMap<&str, Tot
 }
 
 fn to_json(checkpoint: &Checkpoint, tensors: &[Stored], totals: &BTreeMap<&str, Total>, whole: &Total) -> Value {
-    let file = |f: &lapidary::checkpoint::TensorFile| json!({"path": f.path(), "tensors": f.index().tensors.len(), "metadata": f.index().metadata});
+    let file = |f: &lapidary::checkpoint::TensorFile| json!({"path": f.path(), "tensors": f.tensors().len(), "metadata": f.texts()});
     let tensor = |t: &Stored| json!({"name": t.name, "dtype": t.dtype.name(), "shape": t.shape, "bytes": t.bytes.len(), "path": &*t.path});
     let total = |t: &Total| json!({"tensors": t.tensors, "parameters": t.parameters, "bytes": t.bytes});
     json!({

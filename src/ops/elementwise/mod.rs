@@ -5,6 +5,7 @@ mod cpu;
 mod grad;
 mod reference;
 
+use super::activation::Activation;
 use super::problem::{choice, problem};
 use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, first, no_gpu_kernels, run};
 use crate::dtype::{DType, Scalar};
@@ -294,4 +295,22 @@ pub fn affine(x: &Tensor, a: f32, b: f32) -> Result<Tensor> {
 /// `x` is not of a float dtype, or the limits are not in order.
 pub fn clamp(x: &Tensor, low: f32, high: f32) -> Result<Tensor> {
     apply(Kind::Clamp, &[x], [low, high], x.dtype())
+}
+
+/// An activation of products as a function of its own.
+///
+/// # Errors
+/// `x` is not of a float dtype.
+pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
+    let kind = match activation {
+        Activation::None => return Ok(x.clone()),
+        Activation::Relu => Kind::Relu,
+        Activation::GeluErf => Kind::GeluErf,
+        Activation::GeluTanh => Kind::GeluTanh,
+        Activation::QuickGelu => Kind::QuickGelu,
+        Activation::Silu => Kind::Silu,
+        Activation::Tanh => Kind::Tanh,
+        Activation::Sigmoid => Kind::Sigmoid,
+    };
+    apply(kind, &[x], [0.0; 2], x.dtype())
 }

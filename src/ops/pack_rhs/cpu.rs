@@ -1,8 +1,8 @@
-//! Packing on the CPU. A plain `rhs` [n, k] may have any strides; panels are as [`Format::Panels`] describes.
+//! Packing on the CPU. A plain `rhs` [n, k] may have any strides; panels are as [`Format`] describes.
 //!
 //! Panels (unpacking: rows in sixteens) are spread over threads. Inside a panel, k advances in blocks of 64 so that the
-//! lines of the panel (nr values per k) stay in L1 while each row is walked in order. Bound: memory, one read and one
-//! write; once per weight.
+//! lines of the panel (nr values per k) stay in L1 while each row is walked in order. Of quantised blocks, each row of a
+//! panel is written in turn. Bound: memory, one read and one write; once per weight.
 
 use super::PackRhs;
 use crate::backend::cpu::{Caps, Cpu};
@@ -10,7 +10,7 @@ use crate::backend::{Kernel, Kernels, Launch};
 use crate::dtype::{DType, Elem, Format};
 use crate::error::{Result, Unsupported};
 use crate::layout::Takes;
-use crate::ops::panels::{pack_panels, unpack_panels};
+use crate::ops::panels::{pack_blocks, pack_panels, unpack_panels};
 
 impl Kernels<Cpu> for PackRhs {
     const KERNELS: &'static [Kernel<Cpu, Self>] =
@@ -22,8 +22,13 @@ fn supports(_: &PackRhs, _: &Caps) -> Result<(), Unsupported> {
 }
 
 fn launch(_: &Kernel<Cpu, PackRhs>, op: &PackRhs, l: &mut Launch<'_, Cpu>) -> Result<()> {
-    match op.dtype {
-        DType::F32 => pack::<f32>(op, l),
+    match op.format {
+        Format::BlockPanels { quant, gated } => {
+            let rhs = l.input(0);
+            let Some(out) = l.output(0) else { return Ok(()) };
+            pack_blocks(l.pool(), rhs, [op.n, op.k], quant, gated, out);
+        }
+        _ if op.dtype == DType::F32 => pack::<f32>(op, l),
         _ => pack::<u16>(op, l),
     }
     Ok(())

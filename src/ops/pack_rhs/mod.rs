@@ -1,4 +1,4 @@
-//! Packing a weight into the panels that matrix kernels read, and unpacking it.
+//! Packing a weight, of floats or of quantised blocks, into the panels that matrix kernels read, and unpacking floats.
 
 mod cases;
 mod cpu;
@@ -6,15 +6,15 @@ mod reference;
 
 use super::problem::problem;
 use super::{
-    Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, first, no_gpu_kernels, no_grad_of, run,
+    Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, first, no_gpu_kernels, no_grad_of, run,
 };
-use crate::dtype::{DType, Format};
+use crate::dtype::{DType, Format, PANEL_ROWS};
 use crate::error::{Error, Result};
 use crate::layout::Shape;
 use crate::tensor::Tensor;
 
 problem! {
-    /// `rhs` [n, k] in another [`Format`]: from plain to panels, or from panels to plain.
+    /// `rhs` [n, k] in another [`Format`]: floats from plain to `Panels` or back, quantised blocks (u8) to `BlockPanels`.
     pub struct PackRhs("pack_rhs") {
         /// Of operand and result.
         dtype: DType = DType::F32,
@@ -32,13 +32,26 @@ problem! {
 impl PackRhs {
     fn checked(self) -> Result<PackRhs> {
         let fail = |why: String| Err(Error::problem("pack_rhs", why));
-        if !self.dtype.is_float() {
-            return fail(format!("packs floats, got {}", self.dtype));
-        }
         let (nr, kr, gated) = match (self.from, self.format) {
-            (Format::Plain, Format::Panels { nr, kr, gated }) => (nr, kr, gated),
-            (Format::Panels { nr, kr, gated }, Format::Plain) => (nr, kr, gated),
-            (from, to) => return fail(format!("goes from plain to panels or back, not from {from} to {to}")),
+            (Format::Plain, Format::Panels { nr, kr, gated }) | (Format::Panels { nr, kr, gated }, Format::Plain)
+                if self.dtype.is_float() =>
+            {
+                (nr, kr, gated)
+            }
+            (Format::Blocks(from), Format::BlockPanels { quant, gated })
+                if self.dtype == DType::U8 && from == quant =>
+            {
+                let values = quant.block_values();
+                if !self.k.is_multiple_of(values) {
+                    return fail(format!("k = {} is not of whole blocks of {values}", self.k));
+                }
+                (PANEL_ROWS as u16, 1, gated)
+            }
+            (from, to) => {
+                let why =
+                    "packs plain floats into panels or back, and quantised blocks (u8) into block panels of their kind";
+                return fail(format!("{why}, got {} from {from} to {to}", self.dtype));
+            }
         };
         if gated && !self.n.is_multiple_of(2) {
             return fail(format!("gated panels pair two halves; {} rows cannot be halved", self.n));
@@ -57,7 +70,8 @@ impl Op for PackRhs {
     const NAME: &'static str = "pack_rhs";
 
     fn inputs(&self) -> Inputs {
-        [Operand::new("rhs", self.dtype, &[self.n, self.k]).format(self.from)].into()
+        let rhs = Operand::new("rhs", self.dtype, &[self.n, self.k]).format(self.from);
+        [if self.from.quant().is_some() { rhs.fill(Fill::Bytes) } else { rhs }].into()
     }
     fn outputs(&self) -> Outputs {
         [Operand::new("out", self.dtype, &[self.n, self.k]).format(self.format)].into()
@@ -84,10 +98,10 @@ impl Op for PackRhs {
 
 no_gpu_kernels!(PackRhs);
 
-/// A weight [n, k] (any strides) in another format.
+/// A weight [n, k] (floats with any strides, or quantised blocks) in another format.
 ///
 /// # Errors
-/// Not a matrix of floats, or memory is short.
+/// Not such a matrix, a format that it cannot be packed into, or memory is short.
 pub fn pack(rhs: &Tensor, format: Format) -> Result<Tensor> {
     convert(rhs, format)
 }

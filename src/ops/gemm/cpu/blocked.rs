@@ -8,6 +8,7 @@
 //! for the next piece of rhs in L2, 7 % on a whole ViT-B.
 
 use super::epilogue::{self, Epilogue, Rows};
+use super::fetch;
 use crate::backend::Launch;
 use crate::backend::cpu::simd::{Lane, Simd};
 use crate::backend::cpu::{Cpu, Pool};
@@ -16,6 +17,7 @@ use crate::ops::gemm::Gemm;
 use crate::ops::panels::pack_panels;
 use crate::ops::with_float;
 use bytemuck::{Pod, Zeroable};
+use std::ops::Range;
 
 /// Steps of k in a block.
 pub(super) const KC: usize = 256;
@@ -26,7 +28,7 @@ const BLOCK_ROWS: usize = 224;
 /// Columns of the accumulators of a block.
 const BLOCK_COLS: usize = 64;
 /// The most rows of lhs packed at a time: bounds the workspace.
-const CHUNK_ROWS: usize = 4032;
+pub(super) const CHUNK_ROWS: usize = 4032;
 
 /// A register tile.
 pub(super) trait Tile: Send + Sync {
@@ -58,22 +60,8 @@ fn lhs_steps(op: &Gemm, kr: usize) -> usize {
     op.k.div_ceil(kr).div_ceil(KC) * op.m.min(CHUNK_ROWS) * LDA
 }
 
-/// Asks for memory to be brought into L2.
-#[inline(always)]
-#[allow(unsafe_code)]
-fn fetch<E>(data: &[E]) {
-    #[cfg(target_arch = "x86_64")]
-    for line in data.chunks(64 / size_of::<E>()) {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        // SAFETY: a hint; it reads nothing that the program can see, and the address is that of an element.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = data;
-}
-
 /// Splits `0..len` into `parts` ranges of nearly equal size: where part `i` begins.
-fn deal(len: usize, parts: usize, i: usize) -> usize {
+pub(super) fn deal(len: usize, parts: usize, i: usize) -> usize {
     len * i / parts
 }
 
@@ -135,7 +123,7 @@ fn run_as<T: Tile, O: Lane>(tile: &T, op: &Gemm, panels: Format, l: &mut Launch<
 }
 
 /// The elements of lhs.
-struct Strided<'a, E> {
+pub(super) struct Strided<'a, E> {
     data: &'a [E],
     batch_stride: usize,
     row_stride: usize,
@@ -143,11 +131,17 @@ struct Strided<'a, E> {
 }
 
 impl<'a, E: Elem> Strided<'a, E> {
-    fn of(l: &Launch<'_, Cpu>, i: usize, data: &'a [E], batch: usize) -> Self {
+    pub fn of(l: &Launch<'_, Cpu>, i: usize, data: &'a [E], batch: usize) -> Self {
         let strides = l.layout(i).strides;
         let [batch_stride, row_stride, col_stride] =
             if batch == 1 { [0, strides[0], strides[1]] } else { [strides[0], strides[1], strides[2]] };
         Strided { data, batch_stride, row_stride, col_stride }
+    }
+
+    /// A part of a row.
+    pub fn part(&self, batch: usize, row: usize, k: Range<usize>) -> &'a [E] {
+        let start = batch * self.batch_stride + row * self.row_stride;
+        &self.data[start + k.start..start + k.end]
     }
 }
 
@@ -235,7 +229,8 @@ fn multiply<T: Tile, O: Lane>(
                 let next = rhs.get(after..(after + count * T::KR * nr).min(rhs.len())).unwrap_or(&[]);
                 let rhs = &rhs[start..start + count * T::KR * nr];
                 for i in 0..tiles {
-                    fetch(&next[deal(next.len(), tiles, i)..deal(next.len(), tiles, i + 1)]);
+                    let share = &next[deal(next.len(), tiles, i)..deal(next.len(), tiles, i + 1)];
+                    share.chunks(64 / size_of::<T::Rhs>()).for_each(|line| fetch(line.as_ptr().cast()));
                     let (r0, r1) = (deal(height, tiles, i), deal(height, tiles, i + 1));
                     let lhs = &lhs[(block * rows + top + r0) * LDA..];
                     let acc = &mut acc[(slot * height + r0) * nr..(slot * height + r1) * nr];
