@@ -22,7 +22,7 @@ fn values(t: &Tensor) -> Vec<f32> {
 }
 
 fn total(t: &Tensor) -> Tensor {
-    reduce::sum(&t.reshape(&[t.count()]).unwrap(), 0).unwrap()
+    reduce::sum(&t.contiguous().unwrap().reshape(&[t.count()]).unwrap(), 0).unwrap()
 }
 
 fn close(a: &Tensor, b: &Tensor) {

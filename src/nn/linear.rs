@@ -136,9 +136,8 @@ impl Linear {
         let y = match self.gated {
             false => elementwise::activate(&y, activation)?,
             true => {
-                let half = self.outputs() / 2;
-                let gate = elementwise::activate(&y.slice(last, 0..half)?, activation)?;
-                elementwise::mul(&gate, &y.slice(last, half..2 * half)?)?
+                let halves = y.split(last, &[self.outputs() / 2; 2])?;
+                elementwise::mul(&elementwise::activate(&halves[0], activation)?, &halves[1])?
             }
         };
         let y = residual.map_or(Ok(y.clone()), |r| elementwise::add(&y, r))?;

@@ -294,5 +294,9 @@ mod tests {
         assert_eq!(bits(minimum(&x, &y).unwrap()), ["NaN", "NaN", "-inf", "-inf", "NaN"]);
         assert_eq!(bits(clamp(&x, -2.0, 2.0).unwrap()), ["NaN", "1", "2", "-2", "NaN"]);
         assert_eq!(bits(relu(&x).unwrap()), ["NaN", "1", "inf", "0", "NaN"]);
+        assert_eq!(bits(if_less(&x, &y, &y).unwrap()), ["0", "0", "0", "inf", "0"]);
+        assert_eq!(bits(if_less(&y, &x, &x).unwrap()), ["0", "0", "inf", "0", "0"]);
+        let same = Tensor::from_slice(&d, &[1.0, 1.0, inf, -inf, 0.0], &[5]).unwrap();
+        assert_eq!(bits(if_less(&same, &same, &same).unwrap()), ["0"; 5]);
     }
 }

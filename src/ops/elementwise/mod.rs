@@ -7,7 +7,7 @@ mod reference;
 
 use super::activation::Activation;
 use super::problem::{choice, problem};
-use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, first, no_gpu_kernels, run};
+use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Saved, first, no_gpu_kernels, run};
 use crate::dtype::{DType, Scalar};
 use crate::error::{Error, Result};
 use crate::layout::{MAX_RANK, Shape};
@@ -142,9 +142,12 @@ impl Op for Elementwise {
 
     fn inputs(&self) -> Inputs {
         let n = self.kind.operands();
+        // Numbers that are hardly ever equal, where the function jumps.
+        let jumps = self.kind == Kind::IfLess;
+        let fill = if jumps { Fill::Affine { scale: 0.01, offset: 0.0 } } else { Fill::Normal };
         [
             Operand::new("x", self.dtype, &self.shape),
-            Operand::new("y", self.dtype, &self.shape).only_if(n > 1),
+            Operand::new("y", self.dtype, &self.shape).only_if(n > 1).fill(fill),
             Operand::new("z", self.dtype, &self.shape).only_if(n > 2),
         ]
         .into()
@@ -302,8 +305,16 @@ pub fn clamp(x: &Tensor, low: f32, high: f32) -> Result<Tensor> {
 /// # Errors
 /// `x` is not of a float dtype.
 pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
+    activate_as(x, activation, x.dtype())
+}
+
+/// As [`activate`], into another dtype.
+///
+/// # Errors
+/// `x` or the result is not of a float dtype.
+pub fn activate_as(x: &Tensor, activation: Activation, out: DType) -> Result<Tensor> {
     let kind = match activation {
-        Activation::None => return Ok(x.clone()),
+        Activation::None => return x.to_dtype(out),
         Activation::Relu => Kind::Relu,
         Activation::GeluErf => Kind::GeluErf,
         Activation::GeluTanh => Kind::GeluTanh,
@@ -312,5 +323,5 @@ pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
         Activation::Tanh => Kind::Tanh,
         Activation::Sigmoid => Kind::Sigmoid,
     };
-    apply(kind, &[x], [0.0; 2], x.dtype())
+    apply(kind, &[x], [0.0; 2], out)
 }

@@ -99,36 +99,18 @@ pub fn compose(op: &Gemm, inputs: &[Option<Tensor>]) -> Result<Tensor> {
         ..*op
     };
     let sum = first(run(&linear.checked()?, lhs.device(), &[Some(lhs), Some(&rhs), bias.as_ref(), None])?);
-    let kind = kind(op.activation);
     // Only the last step gives the result's dtype.
     let dtype = |last: bool| if last { op.out } else { DType::F32 };
-    let activate = |x: &Tensor, last: bool| match kind {
-        Some(kind) => elementwise::apply(kind, &[x], [0.0; 2], dtype(last)),
-        None => Ok(x.clone()),
-    };
     let mut out = match op.gated {
-        false => activate(&sum, residual.is_none())?,
+        false => elementwise::activate_as(&sum, op.activation, dtype(residual.is_none()))?,
         true => {
             let halves = sum.split(sum.shape().len() - 1, &[op.n, op.n])?;
-            let gate = activate(&halves[0], false)?;
+            let gate = elementwise::activate(&halves[0], op.activation)?;
             elementwise::apply(Kind::Mul, &[&gate, &halves[1]], [0.0; 2], dtype(residual.is_none()))?
         }
     };
     if let Some(residual) = residual {
         out = elementwise::apply(Kind::Add, &[&out, residual], [0.0; 2], op.out)?;
     }
-    out.to_dtype(op.out)
-}
-
-fn kind(activation: Activation) -> Option<Kind> {
-    Some(match activation {
-        Activation::None => return None,
-        Activation::Relu => Kind::Relu,
-        Activation::GeluErf => Kind::GeluErf,
-        Activation::GeluTanh => Kind::GeluTanh,
-        Activation::QuickGelu => Kind::QuickGelu,
-        Activation::Silu => Kind::Silu,
-        Activation::Tanh => Kind::Tanh,
-        Activation::Sigmoid => Kind::Sigmoid,
-    })
+    Ok(out)
 }

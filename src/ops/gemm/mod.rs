@@ -225,7 +225,8 @@ pub fn linear_with(x: &Tensor, weight: &Tensor, epilogue: &Epilogue<'_>) -> Resu
     let residual = epilogue.residual.map(|r| r.reshape(&[m, n])).transpose()?;
     let operands = [Some(&flat), Some(weight), epilogue.bias, residual.as_ref()];
     let recorded = autograd::recording() && operands.iter().flatten().any(|t| t.has_node());
-    let out = if recorded && op.is_curved() && !matches!(op.format, Format::Panels { gated: true, .. }) {
+    let paired = matches!(op.format, Format::Panels { gated: true, .. } | Format::BlockPanels { gated: true, .. });
+    let out = if recorded && op.is_curved() && !paired {
         grad::compose(&op, &operands.map(|t| t.cloned()))?
     } else {
         first(run(&op, x.device(), &operands)?)
