@@ -11,11 +11,11 @@ mod absent;
 mod beside;
 #[cfg(feature = "text")]
 mod build;
-mod stop;
 #[cfg(feature = "text")]
 mod chat;
 #[cfg(feature = "text")]
 mod python;
+mod stop;
 #[cfg(feature = "text")]
 mod stream;
 #[cfg(feature = "text")]
