@@ -55,10 +55,14 @@ impl Linear {
         let first = scopes.first().ok_or_else(|| Error::Config("no matrices to stack".into()))?;
         let compute = first.precision().compute;
         let each = || scopes.iter().zip(outputs);
+        let parts: Vec<(usize, Option<Adapter>)> =
+            each().map(|(s, &n)| Ok((n, Adapter::load(s, inputs, n)?))).collect::<Result<_>>()?;
+        // What an adapter adds comes before the gate, so the two halves are not paired in one tile then.
+        let paired = gated && parts.iter().all(|(_, adapter)| adapter.is_none());
         let weight = first.prepared(scopes.len(), || {
             let weights: Vec<Tensor> = each().map(|(s, &n)| s.matrix("weight", &[n, inputs])).collect::<Result<_>>()?;
             let joined = stack(&weights)?;
-            let prepared = prepare(&joined, compute, gated)?;
+            let prepared = prepare(&joined, compute, paired)?;
             if prepared.format() != joined.format() {
                 weights.iter().for_each(Tensor::release_pages);
             }
@@ -71,7 +75,6 @@ impl Linear {
             }
             false => None,
         };
-        let parts = each().map(|(s, &n)| Ok((n, Adapter::load(s, inputs, n)?))).collect::<Result<_>>()?;
         Ok(Linear { weight, bias, gated, compute, parts })
     }
 

@@ -28,7 +28,7 @@ pub struct Args {
     #[arg(short = 'n', long, value_name = "N", default_value_t = 128)]
     max_new_tokens: usize,
     /// What scores are divided by; 0 always takes the best token.
-    #[arg(long, value_name = "X", default_value_t = 0.0)]
+    #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
     temperature: f32,
     /// Draws among so many of the best tokens only; 0 for all.
     #[arg(long, value_name = "N", default_value_t = 0)]
