@@ -39,8 +39,9 @@ impl Kernels<Cpu> for Gemm {
     const KERNELS: &'static [Kernel<Cpu, Self>] = &[
         #[cfg(target_arch = "x86_64")]
         dot_row::<Avx512>("gemm_dot__avx512"),
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(all(target_arch = "x86_64", not(one_isa)))]
         dot_row::<Avx2>("gemm_dot__avx2"),
+        #[cfg(not(all(target_arch = "x86_64", one_isa)))]
         dot_row::<Portable>("gemm_dot__portable"),
         #[cfg(target_arch = "x86_64")]
         Kernel::new("gemm_bf16_panels32x2__avx512bf16_mr14", bf16::supports, bf16::launch)
@@ -50,8 +51,9 @@ impl Kernels<Cpu> for Gemm {
             .workspace(bf16::workspace),
         #[cfg(target_arch = "x86_64")]
         tiled_row::<Avx512>("gemm_f32_panels32__avx512_mr14", &[("mr", 14), ("nr", 32), ("kc", blocked::KC as u32)]),
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(all(target_arch = "x86_64", not(one_isa)))]
         tiled_row::<Avx2>("gemm_f32_panels16__avx2_mr6", &[("mr", 6), ("nr", 16), ("kc", blocked::KC as u32)]),
+        #[cfg(not(all(target_arch = "x86_64", one_isa)))]
         tiled_row::<Portable>("gemm_f32_panels16__portable_mr4", &[("mr", 4), ("nr", 16), ("kc", blocked::KC as u32)]),
     ];
 }
