@@ -1,10 +1,11 @@
 //! Operands for checks and benches: random, reproducible, and arranged as asked.
 
 use crate::device::Device;
-use crate::dtype::{DType, Elem, Format};
+use crate::dtype::{DType, Elem, Format, Quant};
 use crate::error::{Error, Result};
 use crate::layout::{Layout, MAX_RANK, Shape, Takes};
 use crate::ops::{self, AnyOp, Fill, Operand, Results, Row};
+use crate::random::Random;
 use crate::tensor::{Tensor, TensorMut};
 use crate::with_elem;
 
@@ -78,7 +79,10 @@ impl Operands {
         let inputs = problem.inputs();
         let make = |place: usize, o: &Operand, layout: Layout| {
             let mut random = Random::new(seed.wrapping_mul(0x100_0003).wrapping_add(place as u64));
-            with_elem!(o.dtype, T => operand::<T>(device, o, &mut random, layout))
+            match o.format.quant() {
+                Some(quant) => quantised(device, o, quant, &mut random),
+                None => with_elem!(o.dtype, T => operand::<T>(device, o, &mut random, layout)),
+            }
         };
         let mut out = Operands { tensors: Vec::new(), values: Vec::new(), initial: Vec::new() };
         for (i, o) in inputs.iter() {
@@ -178,7 +182,7 @@ fn afford(problem: &dyn AnyOp, arrangement: &Arrangement) -> Result<()> {
 
 fn host_bytes(o: &Operand) -> u64 {
     let each = o.dtype.bytes() + size_of::<f64>() + size_of::<f32>();
-    (o.elements() as u64).saturating_mul(each as u64)
+    (o.elements().max(o.shape.count()) as u64).saturating_mul(each as u64)
 }
 
 /// Memory that Linux says may be had without swapping; elsewhere a guess.
@@ -197,13 +201,48 @@ fn operand<T: Elem>(device: &Device, o: &Operand, random: &mut Random, layout: L
     Ok((if o.format == Format::Plain { tensor } else { ops::pack_rhs::pack(&tensor, o.format)? }, values))
 }
 
+/// Quantised blocks of uniform integers, and what they stand for.
+fn quantised(device: &Device, o: &Operand, quant: Quant, random: &mut Random) -> Result<(Tensor, Vec<f64>)> {
+    let (rows, k) = o.shape.rows();
+    let mut bytes = vec![0u8; rows * quant.row_bytes(k)];
+    bytes.iter_mut().for_each(|b| *b = (random.next() >> 56) as u8);
+    // Where each block has its f16 factors, and of what size they are for values of mean 0 and deviation 1.
+    let factors: &[(usize, f64)] = match quant {
+        Quant::Q8_0 => &[(0, 1.0 / 74.0)],
+        Quant::Q4_0 => &[(0, 1.0 / 4.6)],
+        Quant::Q4_1 => &[(0, 1.0 / 4.6), (2, -7.5 / 4.6)],
+        Quant::Q4_K => &[(0, 1.0 / 4.6 / 32.0), (2, 7.5 / 4.6 / 32.0)],
+        Quant::Q6_K => &[(208, 1.0 / 18.5 / 74.0)],
+    };
+    for block in bytes.chunks_exact_mut(quant.block_bytes()) {
+        for &(at, size) in factors {
+            let factor = half::f16::from_f64(size * (0.75 + 0.5 * random.unit()));
+            block[at..at + 2].copy_from_slice(&factor.to_le_bytes());
+        }
+    }
+    let values = match o.fill {
+        Fill::Bytes => bytes.iter().map(|&b| f64::from(b)).collect(),
+        _ => {
+            let mut values = vec![0f32; rows * k];
+            ops::quant::dequantise(quant, &bytes, &mut values);
+            values.into_iter().map(f64::from).collect()
+        }
+    };
+    let mut dims = o.shape.to_vec();
+    if let Some(last) = dims.last_mut() {
+        *last = quant.row_bytes(k);
+    }
+    let blocks = Tensor::from_bytes(device, &bytes, DType::U8, &dims)?.as_blocks(quant)?;
+    Ok((if o.format == Format::Blocks(quant) { blocks } else { ops::pack_rhs::pack(&blocks, o.format)? }, values))
+}
+
 fn fill<T: Elem>(out: &mut Vec<T>, o: &Operand, random: &mut Random) {
     let count = o.shape.count();
     match o.fill {
-        Fill::Normal if T::DTYPE == DType::U8 => {
+        Fill::Normal | Fill::Bytes if T::DTYPE == DType::U8 => {
             out.extend((0..count).map(|_| T::from_f64((random.next() >> 56) as f64)))
         }
-        Fill::Normal => out.extend((0..count).map(|_| T::from_f64(random.normal()))),
+        Fill::Normal | Fill::Bytes => out.extend((0..count).map(|_| T::from_f64(random.normal()))),
         Fill::Affine { scale, offset } => {
             out.extend((0..count).map(|_| T::from_f64(random.normal() * scale as f64 + offset as f64)));
         }
@@ -372,36 +411,4 @@ pub fn parse_call(text: &str) -> Result<Call> {
     let arrangement =
         if strides.iter().all(Option::is_none) { Arrangement::Contiguous } else { Arrangement::Strides(strides) };
     Ok(Call { case: "", problem, arrangement })
-}
-
-/// A stream of pseudo-random numbers: splitmix64.
-pub(super) struct Random(u64);
-
-impl Random {
-    pub fn new(seed: u64) -> Random {
-        Random(seed ^ 0x6c61_7069_6461_7279)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Uniform in (0, 1].
-    fn unit(&mut self) -> f64 {
-        ((self.next() >> 11) + 1) as f64 / (1u64 << 53) as f64
-    }
-
-    /// By Box and Muller.
-    pub fn normal(&mut self) -> f64 {
-        let (u, v) = (self.unit(), self.unit());
-        (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()
-    }
-
-    pub fn below(&mut self, limit: u32) -> u32 {
-        (self.next() % u64::from(limit.max(1))) as u32
-    }
 }

@@ -10,11 +10,17 @@
 pub mod activation;
 pub mod adamw;
 pub mod argmax;
+mod attend;
 pub mod attention;
+pub mod attention_bwd;
 pub mod attention_merge;
 pub mod cache_append;
 pub mod cast;
 pub mod concat;
+pub mod conv;
+pub mod conv_bwd_weight;
+pub mod conv_transpose;
+mod convolution;
 pub mod copy;
 pub mod cross_entropy;
 pub mod cross_entropy_bwd;
@@ -27,7 +33,9 @@ mod labels;
 pub mod layer_norm;
 pub mod lstm;
 mod norm;
+pub mod norm_bwd;
 pub mod pack_rhs;
+pub mod pad;
 mod panels;
 pub mod patchify;
 pub(crate) mod problem;
@@ -41,6 +49,8 @@ pub mod rvq_decode;
 pub mod rvq_encode;
 pub mod scatter_add;
 pub mod softmax;
+pub mod softmax_bwd;
+mod tape;
 pub mod topk;
 pub mod unpatchify;
 pub mod view;
@@ -48,6 +58,7 @@ pub mod view;
 pub use problem::{Case, Class, Fill, Inputs, Operand, Outputs, Sample, Tolerance};
 pub use real::Real;
 pub use run::{AnyCase, AnyOp, Entry, Results, Row, explain, run, run_into, run_row, run_row_into};
+pub use tape::recomputed;
 
 use crate::backend::{Kernels, cpu::Cpu, cuda::Cuda, wgpu::Wgpu};
 use crate::cost::Cost;
@@ -64,10 +75,14 @@ macro_rules! for_each_op {
             adamw::AdamW,
             argmax::Argmax,
             attention::Attention,
+            attention_bwd::AttentionBwd,
             attention_merge::AttentionMerge,
             cache_append::CacheAppend,
             cast::Cast,
             concat::Concat,
+            conv::Conv,
+            conv_bwd_weight::ConvBwdWeight,
+            conv_transpose::ConvTranspose,
             copy::Copy,
             cross_entropy::CrossEntropy,
             cross_entropy_bwd::CrossEntropyBwd,
@@ -78,7 +93,9 @@ macro_rules! for_each_op {
             interpolate::Interpolate,
             layer_norm::LayerNorm,
             lstm::Lstm,
+            norm_bwd::NormBwd,
             pack_rhs::PackRhs,
+            pad::Pad,
             patchify::Patchify,
             reduce::Reduce,
             rms_norm::RmsNorm,
@@ -87,6 +104,7 @@ macro_rules! for_each_op {
             rvq_encode::RvqEncode,
             scatter_add::ScatterAdd,
             softmax::Softmax,
+            softmax_bwd::SoftmaxBwd,
             topk::TopK,
             unpatchify::Unpatchify,
         }
@@ -162,7 +180,13 @@ pub trait Op:
     fn keeps(&self) -> (u32, u32) {
         (!0, 0)
     }
-    /// The gradients of the operands from those of the results. The default differentiates [`compose`](Op::compose).
+    /// As [`keeps`](Op::keeps), where only the gradients of the operands in the bit mask `needs` will be asked for: ops that
+    /// can keep less then say so here.
+    fn keeps_for(&self, _needs: u32) -> (u32, u32) {
+        self.keeps()
+    }
+    /// The gradients of the operands from those of the results: f32 whatever the operand's dtype, `None` for an operand
+    /// that has none or that [need](Saved::needs) not have it. The default differentiates [`compose`](Op::compose).
     ///
     /// # Errors
     /// The op has no gradient.
@@ -180,6 +204,30 @@ pub struct Saved<O> {
     pub op: O,
     pub inputs: Vec<Option<Tensor>>,
     pub outputs: Vec<Option<Tensor>>,
+    /// The operands, as a bit mask, whose gradients are asked for.
+    pub needs: u32,
+}
+
+impl<O> Saved<O> {
+    /// Whether the gradient of operand `i` is asked for.
+    pub fn needs(&self, i: usize) -> bool {
+        self.needs >> i & 1 == 1
+    }
+
+    /// A kept operand.
+    pub(crate) fn input(&self, i: usize) -> &Tensor {
+        self.inputs[i].as_ref().expect("keeps() names it")
+    }
+
+    /// A kept result.
+    pub(crate) fn output(&self, i: usize) -> &Tensor {
+        self.outputs[i].as_ref().expect("keeps() names it")
+    }
+}
+
+/// The gradient that an op does not have, and why.
+pub(crate) fn no_grad_of<O: Op>(op: &O, why: &str) -> Result<Vec<Option<Tensor>>> {
+    Err(Error::NotSupported(format!("{op} has no gradient: {why}")))
 }
 
 /// The first result, which every op has.

@@ -9,8 +9,11 @@ use std::ops::Deref;
 /// How an operand is filled for checks and benches. Never zeros: they hide errors and draw less power.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fill {
-    /// Random normal numbers, mean 0 and deviation 1 (u8: uniform bytes).
+    /// Random normal numbers, mean 0 and deviation 1 (u8: uniform bytes; quantised blocks: uniform integers with factors
+    /// that give a deviation of about 1).
     Normal,
+    /// As [`Normal`](Fill::Normal), for quantised blocks of which a reference gets the bytes instead of their values.
+    Bytes,
     /// Random normal numbers times a factor, plus an offset.
     Affine { scale: f32, offset: f32 },
     /// Uniform integers below a limit.

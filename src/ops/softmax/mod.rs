@@ -5,7 +5,7 @@ mod cpu;
 mod reference;
 
 use super::problem::problem;
-use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, first, no_gpu_kernels, run};
+use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, first, no_gpu_kernels, run, softmax_bwd};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -52,6 +52,12 @@ impl Op for Softmax {
     }
     fn reference<T: Real>(&self, inputs: &[Option<Vec<T>>], rows: Sample) -> Vec<Vec<T>> {
         reference::softmax(self, inputs, rows)
+    }
+    fn keeps(&self) -> (u32, u32) {
+        (0, 1)
+    }
+    fn grad(saved: &Saved<Self>, grads: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
+        Ok(vec![grads[0].as_ref().map(|dout| softmax_bwd::softmax_bwd(saved.output(0), dout)).transpose()?])
     }
 }
 

@@ -70,6 +70,11 @@ impl Simd for Portable {
         std::array::from_fn(|i| f32::from_bits((x[i].to_bits() as u32) << 16))
     }
     #[inline(always)]
+    fn load_bf16_pairs(self, x: &[bf16]) -> [[f32; N]; 2] {
+        let x = &x[..2 * N];
+        [0, 1].map(|odd| std::array::from_fn(|i| f32::from_bits((x[2 * i + odd].to_bits() as u32) << 16)))
+    }
+    #[inline(always)]
     fn store_bf16(self, v: [f32; N], to: &mut [bf16]) {
         for (t, x) in to[..N].iter_mut().zip(v) {
             *t = bf16::from_f32(x);
