@@ -12,7 +12,7 @@ use crate::backend::{Kernel, Kernels, Launch};
 use crate::error::{Result, Unsupported};
 use crate::isa_rows;
 use crate::layout::Takes;
-use crate::ops::convolution::cpu::{self as shared, Floats, Product, Sink, Window};
+use crate::ops::convolution::cpu::{self as shared, Floats, Product, SLOT, Sink, Slots, Window};
 use crate::ops::with_float;
 
 /// Rows of a group up to which products are computed straight from the input.
@@ -21,7 +21,7 @@ const SUITS_ROWS: usize = 4;
 impl Kernels<Cpu> for Conv {
     const KERNELS: &'static [Kernel<Cpu, Self>] = isa_rows![
         ("conv_direct", supports, direct).takes(&[Takes::Rows]).suits(few_rows),
-        ("conv_tiled", supports, tiled).takes(&[Takes::Rows]),
+        ("conv_tiled", supports, tiled).takes(&[Takes::Rows]).workspace(workspace),
     ];
 }
 
@@ -31,6 +31,10 @@ fn supports<S: Simd>(_: &Conv, caps: &Caps) -> Result<(), Unsupported> {
 
 fn few_rows(op: &Conv, _: &Caps) -> bool {
     op.channels_out / op.groups <= SUITS_ROWS
+}
+
+fn workspace(_: &Conv, caps: &Caps) -> usize {
+    Slots::bytes(caps, SLOT)
 }
 
 fn product<'a>(op: &Conv, l: &Launch<'a, Cpu>) -> Product<'a> {
@@ -61,9 +65,9 @@ fn direct<S: Simd>(_: &Kernel<Cpu, Conv>, op: &Conv, l: &mut Launch<'_, Cpu>) ->
 
 fn tiled<S: Simd>(_: &Kernel<Cpu, Conv>, op: &Conv, l: &mut Launch<'_, Cpu>) -> Result<()> {
     let s = S::detect().expect("supports() has checked it");
-    let product = product(op, l);
+    let (product, slots) = (product(op, l), Slots::new(l.scratch(), SLOT));
     with_float!(op.out, T => if let Some(out) = l.output::<T>(0) {
-        shared::tiled(s, &product, l.pool(), &Sink::new(out));
+        shared::tiled(s, &product, l.pool(), &slots, &Sink::new(out));
     });
     Ok(())
 }

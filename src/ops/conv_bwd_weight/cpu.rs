@@ -21,7 +21,7 @@ use crate::backend::{Kernel, Kernels, Launch};
 use crate::error::{Result, Unsupported};
 use crate::layout::Takes;
 use crate::ops::convolution::cpu::{
-    Boxes, Floats, KC, LDA, Lines, Run, Sink, Window, copy_runs, max_rows, multiply, runs_of,
+    Boxes, Floats, KC, LDA, Lines, Run, Runs, Sink, Slots, Window, copy_runs, max_rows, multiply,
 };
 use crate::{isa_rows, simd_fn};
 
@@ -36,7 +36,9 @@ const PARTS: usize = 16;
 /// Taps whose dot products are made at a time.
 const TAPS: usize = 8;
 /// Multiply-adds of a part of `direct` that make it worth its tables.
-const WORK: usize = 1 << 17;
+const WORK: usize = 1 << 20;
+/// Places of a box of `direct`.
+const BOX: usize = 2048;
 
 impl Kernels<Cpu> for ConvBwdWeight {
     const KERNELS: &'static [Kernel<Cpu, Self>] = isa_rows![
@@ -53,11 +55,11 @@ fn few_rows(op: &ConvBwdWeight, _: &Caps) -> bool {
     op.channels_out / op.groups <= SUITS_ROWS
 }
 
-/// The packed gradient, for panels of any width; and, if places are shared out, the shares' sums.
-fn workspace(op: &ConvBwdWeight, _: &Caps) -> usize {
+/// The packed gradient, for panels of any width; each thread's sums and lhs; and, if places are shared out, the shares' sums.
+fn workspace(op: &ConvBwdWeight, caps: &Caps) -> usize {
     let cut = Cut::of(op);
     let sums = if cut.shares > 1 { cut.shares * op.weight_shape().iter().product::<usize>() } else { 0 };
-    (cut.packed(op, 2 * MAX_LANES) + sums) * size_of::<f32>()
+    (cut.packed(op, 2 * MAX_LANES) + sums) * size_of::<f32>() + Slots::bytes(caps, cut.slot(op))
 }
 
 /// How the work of `tiled` is cut.
@@ -94,6 +96,11 @@ impl Cut {
         self.rows.next_multiple_of(nr)
     }
 
+    /// Elements of memory of a part: sums and lhs.
+    fn slot(&self, op: &ConvBwdWeight) -> usize {
+        self.together * taps(op) * (self.rows.clamp(1, COLUMNS).next_multiple_of(2 * MAX_LANES) + LDA)
+    }
+
     /// Elements of the packed gradient.
     fn packed(&self, op: &ConvBwdWeight, nr: usize) -> usize {
         op.batch * op.groups * self.places * self.columns(nr)
@@ -128,18 +135,18 @@ fn taps(op: &ConvBwdWeight) -> usize {
 fn tiled<S: Simd>(_: &Kernel<Cpu, ConvBwdWeight>, op: &ConvBwdWeight, l: &mut Launch<'_, Cpu>) -> Result<()> {
     let s = S::detect().expect("supports() has checked it");
     let (cut, x, grad, pool) = (Cut::of(op), Input::of(op, l), l.input::<f32>(1), l.pool());
-    let (packed, sums) = l.scratch::<f32>().split_at_mut(cut.packed(op, 2 * S::LANES));
+    let (packed, rest) = l.scratch::<f32>().split_at_mut(cut.packed(op, 2 * S::LANES));
     let Some(weight) = l.output::<f32>(0) else { return Ok(()) };
     if weight.is_empty() {
         return Ok(());
     }
     pack::<S>(pool, op, &cut, grad, packed);
     if cut.shares == 1 {
-        shares(s, pool, op, &cut, &x, packed, weight);
+        shares(s, pool, op, &cut, &x, packed, rest, weight);
         return Ok(());
     }
-    let sums = &mut sums[..cut.shares * weight.len()];
-    shares(s, pool, op, &cut, &x, packed, sums);
+    let (sums, rest) = rest.split_at_mut(cut.shares * weight.len());
+    shares(s, pool, op, &cut, &x, packed, rest, sums);
     const CHUNK: usize = 4096;
     let len = weight.len();
     pool.chunks_mut(weight, CHUNK, |i, out| {
@@ -178,10 +185,20 @@ fn pack<S: Simd>(pool: &Pool, op: &ConvBwdWeight, cut: &Cut, grad: &[f32], packe
     });
 }
 
-/// The sums of each share, weights one behind the other.
-#[allow(unsafe_code)]
-fn shares<S: Simd>(s: S, pool: &Pool, op: &ConvBwdWeight, cut: &Cut, x: &Input<'_>, packed: &[f32], out: &mut [f32]) {
+/// The sums of each share, weights one behind the other; `rest` is memory for parts.
+#[allow(unsafe_code, clippy::too_many_arguments)]
+fn shares<S: Simd>(
+    s: S,
+    pool: &Pool,
+    op: &ConvBwdWeight,
+    cut: &Cut,
+    x: &Input<'_>,
+    packed: &[f32],
+    rest: &mut [f32],
+    out: &mut [f32],
+) {
     let (taps, nr) = (taps(op), 2 * S::LANES);
+    let slots = Slots::new(rest, cut.slot(op));
     let share_len = out.len() / cut.shares;
     let out = Sink::new(out);
     let blocks = cut.channel_blocks * cut.column_blocks;
@@ -193,43 +210,46 @@ fn shares<S: Simd>(s: S, pool: &Pool, op: &ConvBwdWeight, cut: &Cut, x: &Input<'
         let columns = column..(column + COLUMNS).min(cut.rows);
         let (rows, width) = (channels.len() * taps, columns.len().next_multiple_of(nr));
         let tiles = rows.div_ceil(max_rows::<S>());
-        let mut acc = vec![0f32; rows * width];
-        let mut lhs = vec![0f32; rows * LDA];
         let all = op.batch * cut.boxes.count();
         let mine = all * share / cut.shares..all * (share + 1) / cut.shares;
-        for b in 0..cut.boxes.count() {
-            // Of all pairs of a box and a sample, boxes outermost: the samples of this box that are in the share.
-            let sample = |pair: usize| pair.saturating_sub(b * op.batch).min(op.batch);
-            let samples = sample(mine.start)..sample(mine.end);
-            if samples.is_empty() {
-                continue;
-            }
-            let (first, extent) = cut.boxes.region(b, op.geometry().outputs());
-            let count = extent.iter().product::<usize>();
-            let mut lines = Lines::new(&x.window, first, extent);
-            let runs = runs_of(lines.pitch, extent, count).swap_remove(0);
-            for batch in samples {
-                for (channel, lhs) in channels.clone().zip(lhs.chunks_exact_mut(taps * LDA)) {
-                    x.read(s, batch, group * cut.channels + channel, &mut lines);
-                    copy_columns(s, &lines, &runs, lhs);
+        slots.with(|slot| {
+            let (acc, slot) = slot.split_at_mut(rows * width);
+            let lhs = &mut slot[..rows * LDA];
+            acc.fill(0.0);
+            for b in 0..cut.boxes.count() {
+                // Of all pairs of a box and a sample, boxes outermost: the samples of this box that are in the share.
+                let sample = |pair: usize| pair.saturating_sub(b * op.batch).min(op.batch);
+                let samples = sample(mine.start)..sample(mine.end);
+                if samples.is_empty() {
+                    continue;
                 }
-                let at = ((group * op.batch + batch) * cut.places + cut.boxes.start(b)) * cut.columns(nr);
-                for (i, panel) in columns.clone().step_by(nr).enumerate() {
-                    let rhs = &packed[at + panel * count..][..count * nr];
-                    for tile in 0..tiles {
-                        let (top, bottom) = (rows * tile / tiles, rows * (tile + 1) / tiles);
-                        let acc = &mut acc[top * width + i * nr..];
-                        multiply(s, bottom - top, &lhs[top * LDA..], rhs, count, acc, width);
+                let (first, extent) = cut.boxes.region(b, op.geometry().outputs());
+                let count = extent.iter().product::<usize>();
+                let mut lines = Lines::new(&x.window, first, extent);
+                let runs = Runs::new(lines.pitch, extent, count);
+                for batch in samples {
+                    for (channel, lhs) in channels.clone().zip(lhs.chunks_exact_mut(taps * LDA)) {
+                        x.read(s, batch, group * cut.channels + channel, &mut lines);
+                        copy_columns(s, &lines, runs.group(0), lhs);
+                    }
+                    let at = ((group * op.batch + batch) * cut.places + cut.boxes.start(b)) * cut.columns(nr);
+                    for (i, panel) in columns.clone().step_by(nr).enumerate() {
+                        let rhs = &packed[at + panel * count..][..count * nr];
+                        for tile in 0..tiles {
+                            let (top, bottom) = (rows * tile / tiles, rows * (tile + 1) / tiles);
+                            let acc = &mut acc[top * width + i * nr..];
+                            multiply(s, bottom - top, &lhs[top * LDA..], rhs, count, acc, width);
+                        }
                     }
                 }
             }
-        }
-        for (i, column) in columns.enumerate() {
-            let at = ((group * cut.rows + column) * cut.channels + channels.start) * taps;
-            // SAFETY: parts share no elements: each has its own channels of both sides, or another share.
-            let out = unsafe { out.part::<f32>(share * share_len + at, rows) };
-            out.iter_mut().zip(acc[i..].iter().step_by(width)).for_each(|(out, &sum)| *out = sum);
-        }
+            for (i, column) in columns.enumerate() {
+                let at = ((group * cut.rows + column) * cut.channels + channels.start) * taps;
+                // SAFETY: parts share no elements: each has its own channels of both sides, or another share.
+                let out = unsafe { out.part::<f32>(share * share_len + at, rows) };
+                out.iter_mut().zip(acc[i..].iter().step_by(width)).for_each(|(out, &sum)| *out = sum);
+            }
+        });
     });
 }
 
@@ -246,7 +266,7 @@ fn direct<S: Simd>(_: &Kernel<Cpu, ConvBwdWeight>, op: &ConvBwdWeight, l: &mut L
     let (cut, x, grad, pool) = (Cut::of(op), Input::of(op, l), l.input::<f32>(1), l.pool());
     let Some(weight) = l.output::<f32>(0) else { return Ok(()) };
     let weight = Sink::new(weight);
-    let (taps, rows) = (taps(op), cut.rows);
+    let (taps, rows, boxes) = (taps(op), cut.rows, Boxes::new(op.geometry().outputs(), 1, BOX));
     let work = (op.batch * cut.places).saturating_mul(taps * rows).max(1);
     let together = WORK.div_ceil(work);
     pool.run(op.channels_in.div_ceil(together), |part| {
@@ -255,11 +275,11 @@ fn direct<S: Simd>(_: &Kernel<Cpu, ConvBwdWeight>, op: &ConvBwdWeight, l: &mut L
         let padded = taps.next_multiple_of(TAPS);
         let len = padded * S::LANES;
         let mut sums = vec![0f32; channels.len() * rows * len];
-        for b in 0..cut.boxes.count() {
-            let (first, extent) = cut.boxes.region(b, op.geometry().outputs());
+        for b in 0..boxes.count() {
+            let (first, extent) = boxes.region(b, op.geometry().outputs());
             let count = extent.iter().product::<usize>();
             let mut lines = Lines::new(&x.window, first, extent);
-            let runs = runs_of(lines.pitch, extent, count).swap_remove(0);
+            let runs = Runs::new(lines.pitch, extent, count);
             let mut places = lines.taps.clone();
             places.resize(padded, lines.taps[taps - 1]);
             for batch in 0..op.batch {
@@ -267,8 +287,8 @@ fn direct<S: Simd>(_: &Kernel<Cpu, ConvBwdWeight>, op: &ConvBwdWeight, l: &mut L
                     x.read(s, batch, channel, &mut lines);
                     for (row, sums) in sums.chunks_exact_mut(len).enumerate() {
                         let row = batch * op.channels_out + channel / cut.channels * rows + row;
-                        let grad = &grad[row * cut.places + cut.boxes.start(b)..][..count];
-                        dot(s, &lines.data, &places, &runs, grad, sums);
+                        let grad = &grad[row * cut.places + boxes.start(b)..][..count];
+                        dot(s, &lines.data, &places, runs.group(0), grad, sums);
                     }
                 }
             }

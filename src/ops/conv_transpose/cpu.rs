@@ -16,7 +16,7 @@ use crate::isa_rows;
 use crate::layout::Takes;
 use crate::ops::activation::Activation;
 use crate::ops::convolution::Padding;
-use crate::ops::convolution::cpu::{self as shared, Axis, Floats, Product, Sink, Window};
+use crate::ops::convolution::cpu::{self as shared, Axis, Floats, Product, SLOT, Sink, Slots, Window};
 use crate::ops::with_float;
 
 /// Rows of a group up to which products are computed straight from the input.
@@ -24,8 +24,8 @@ const SUITS_ROWS: usize = 4;
 
 impl Kernels<Cpu> for ConvTranspose {
     const KERNELS: &'static [Kernel<Cpu, Self>] = isa_rows![
-        ("conv_transpose_direct", supports, direct).takes(&[Takes::Rows]).suits(few_rows).workspace(workspace),
-        ("conv_transpose_tiled", supports, tiled).takes(&[Takes::Rows]).workspace(workspace),
+        ("conv_transpose_direct", supports, direct).takes(&[Takes::Rows]).suits(few_rows).workspace(weight_bytes),
+        ("conv_transpose_tiled", supports, tiled).takes(&[Takes::Rows]).workspace(weight_and_slots),
     ];
 }
 
@@ -77,37 +77,52 @@ fn windows(op: &ConvTranspose) -> Vec<(Window, Vec<usize>)> {
 }
 
 /// The weight once more: each tap belongs to one window at most.
-fn workspace(op: &ConvTranspose, _: &Caps) -> usize {
+fn weight_bytes(op: &ConvTranspose, _: &Caps) -> usize {
     op.weight_shape().iter().product::<usize>() * size_of::<f32>()
 }
 
+fn weight_and_slots(op: &ConvTranspose, caps: &Caps) -> usize {
+    weight_bytes(op, caps) + Slots::bytes(caps, SLOT)
+}
+
 /// Copies the weight [groups, channels, rows, taps] into [groups, rows, channels, taps] for each window.
+#[allow(unsafe_code)]
 fn regroup<T: Elem>(op: &ConvTranspose, pool: &Pool, windows: &[(Window, Vec<usize>)], weight: &[T], out: &mut [f32]) {
     let (channels, rows) = (op.channels_in / op.groups, op.channels_out / op.groups);
     let all = op.kernel.iter().product::<usize>();
-    // Some rows at a time: they lie together in each channel, while each is written from its beginning to its end.
-    const ROWS: usize = 16;
-    for (window, taps) in windows.iter().filter(|(_, taps)| !taps.is_empty()) {
-        let len = channels * taps.len();
-        let out = &mut out[window.weight..][..op.channels_out * len];
-        pool.chunks_mut(out, ROWS * len, |i, out| {
-            for channel in 0..channels {
-                for (j, out) in out.chunks_exact_mut(len).enumerate() {
-                    let (group, row) = ((i * ROWS + j) / rows, (i * ROWS + j) % rows);
-                    let weight = &weight[((group * channels + channel) * rows + row) * all..][..all];
-                    for (out, &tap) in out[channel * taps.len()..].iter_mut().zip(taps) {
-                        *out = weight[tap].to_f64() as f32;
-                    }
+    let out = &Sink::new(out);
+    // A few rows at a time: they lie together in each channel, while each is written from its beginning to its end.
+    const ROWS: usize = 4;
+    pool.run(op.channels_out.div_ceil(ROWS), |part| {
+        let part = part * ROWS..((part + 1) * ROWS).min(op.channels_out);
+        let mut lines: Vec<_> = part
+            .clone()
+            .flat_map(|row| {
+                windows.iter().map(move |(window, taps)| {
+                    let len = channels * taps.len();
+                    // SAFETY: parts share no rows, and windows no taps.
+                    (row, taps, unsafe { out.part::<f32>(window.weight + row * len, len) })
+                })
+            })
+            .collect();
+        for channel in 0..channels {
+            for (row, taps, out) in &mut lines {
+                let (group, row) = (*row / rows, *row % rows);
+                let weight = &weight[((group * channels + channel) * rows + row) * all..][..all];
+                for (out, &tap) in out[channel * taps.len()..].iter_mut().zip(*taps) {
+                    *out = weight[tap].to_f64() as f32;
                 }
             }
-        });
-    }
+        }
+    });
 }
 
-fn product<'a>(op: &ConvTranspose, l: &mut Launch<'a, Cpu>) -> Product<'a> {
-    let (x, windows, scratch) = (l.layout(0).strides, windows(op), l.scratch());
-    with_float!(op.weight, T => regroup::<T>(op, l.pool(), &windows, l.input(1), scratch));
-    Product {
+/// The product, and the memory behind the regrouped weight.
+fn product<'a>(op: &ConvTranspose, l: &mut Launch<'a, Cpu>) -> (Product<'a>, &'a mut [f32]) {
+    let (x, windows) = (l.layout(0).strides, windows(op));
+    let (weight, rest) = l.scratch().split_at_mut(op.weight_shape().iter().product());
+    with_float!(op.weight, T => regroup::<T>(op, l.pool(), &windows, l.input(1), weight));
+    let product = Product {
         batch: op.batch,
         groups: op.groups,
         channels: op.channels_in / op.groups,
@@ -115,16 +130,17 @@ fn product<'a>(op: &ConvTranspose, l: &mut Launch<'a, Cpu>) -> Product<'a> {
         windows: windows.into_iter().map(|(window, _)| window).collect(),
         x: Floats::of(l, 0, op.x),
         x_strides: [x[0], x[1], x[2], x[3]],
-        weight: Floats::F32(scratch),
+        weight: Floats::F32(weight),
         size_out: op.outputs(),
         bias: l.optional(2),
         activation: Activation::None,
-    }
+    };
+    (product, rest)
 }
 
 fn direct<S: Simd>(_: &Kernel<Cpu, ConvTranspose>, op: &ConvTranspose, l: &mut Launch<'_, Cpu>) -> Result<()> {
     let s = S::detect().expect("supports() has checked it");
-    let product = product(op, l);
+    let (product, _) = product(op, l);
     with_float!(op.out, T => if let Some(out) = l.output::<T>(0) {
         shared::direct(s, &product, l.pool(), &Sink::new(out));
     });
@@ -133,9 +149,10 @@ fn direct<S: Simd>(_: &Kernel<Cpu, ConvTranspose>, op: &ConvTranspose, l: &mut L
 
 fn tiled<S: Simd>(_: &Kernel<Cpu, ConvTranspose>, op: &ConvTranspose, l: &mut Launch<'_, Cpu>) -> Result<()> {
     let s = S::detect().expect("supports() has checked it");
-    let product = product(op, l);
+    let (product, rest) = product(op, l);
+    let slots = Slots::new(rest, SLOT);
     with_float!(op.out, T => if let Some(out) = l.output::<T>(0) {
-        shared::tiled(s, &product, l.pool(), &Sink::new(out));
+        shared::tiled(s, &product, l.pool(), &slots, &Sink::new(out));
     });
     Ok(())
 }

@@ -8,21 +8,24 @@
 //!
 //! Points that are zero are written once, before the first channel.
 
-use super::{Axis, Floats, Window};
+use super::{Axis, Floats, Padding, Window};
 use crate::backend::cpu::simd::Simd;
 use crate::simd_fn;
+use std::ops::Range;
 
 /// Places beyond the last point that may be read as well: what is read whole vectors at a time ends in them.
 pub const SLACK: usize = 128;
 
 /// Sections along one axis.
 struct Track {
-    sections: usize,
+    /// The point at the first place of each section; further ones lie `step` apart.
+    origins: Vec<isize>,
+    step: isize,
     len: usize,
-    /// Of each tap: its section, and the place in it that output 0 reads.
+    /// Of each tap: its section, and the place in it that output 0 of the box reads.
     places: Vec<(usize, usize)>,
-    /// The point at each place of each section.
-    sources: Vec<Option<usize>>,
+    size: usize,
+    padding: Padding,
 }
 
 impl Track {
@@ -34,7 +37,7 @@ impl Track {
         let mut origins: Vec<isize> = Vec::new();
         let mut places = vec![(0, 0); axis.taps.len()];
         for t in order {
-            let at = axis.taps[t];
+            let at = axis.taps[t] + first as isize * step;
             let near = |&origin: &isize| (at - origin) % step == 0 && (at - origin) / step <= far;
             let section = origins.iter().position(near).unwrap_or_else(|| {
                 origins.push(at);
@@ -43,13 +46,23 @@ impl Track {
             places[t] = (section, ((at - origins[section]) / step) as usize);
         }
         let len = count + places.iter().map(|p| p.1).max().unwrap_or(0);
-        let point = |origin: isize, i: usize| axis.padding.source(origin + (first + i) as isize * step, axis.size);
-        let sources = origins.iter().flat_map(|&origin| (0..len).map(move |i| point(origin, i))).collect();
-        Track { sections: origins.len(), len, places, sources }
+        Track { origins, step, len, places, size: axis.size, padding: axis.padding }
     }
 
+    fn sections(&self) -> usize {
+        self.origins.len()
+    }
+
+    /// The point at a place of a section; `None` where there is zero.
     fn source(&self, section: usize, i: usize) -> Option<usize> {
-        self.sources[section * self.len + i]
+        self.padding.source(self.origins[section] + i as isize * self.step, self.size)
+    }
+
+    /// The places of a section whose points are not padding's.
+    fn inner(&self, section: usize) -> Range<usize> {
+        let origin = self.origins[section];
+        let before = |point: isize| ((point - origin).max(0) as usize).div_ceil(self.step as usize).min(self.len);
+        before(0)..before(self.size as isize)
     }
 }
 
@@ -69,70 +82,67 @@ pub struct Lines {
     /// Lines of a plane, places of a line.
     pub pitch: [usize; 2],
     pub data: Vec<f32>,
-    tracks: [Track; 3],
+    tracks: [Track; 2],
     pieces: Vec<Piece>,
+    /// Sections of the width, and places of a section.
+    sections: usize,
+    volume: usize,
 }
 
 impl Lines {
     /// For the outputs of a window from `first` on.
     pub fn new(window: &Window, first: [usize; 3], extent: [usize; 3]) -> Lines {
         let [d, h, w] = std::array::from_fn(|i| Track::new(&window.axes[i], first[i], extent[i]));
-        let pitch = [h.len, w.len];
-        let volume = d.len * h.len * w.len;
-        let mut taps = Vec::with_capacity(d.places.len() * h.places.len() * w.places.len());
+        let (pitch, sections, volume) = ([h.len, w.len], w.sections(), d.len * h.len * w.len);
+        let mut taps = Vec::with_capacity(window.taps());
         for &(ds, di) in &d.places {
             for &(hs, hi) in &h.places {
-                let section = (ds * h.sections + hs) * w.sections;
+                let section = (ds * h.sections() + hs) * sections;
                 taps.extend(w.places.iter().map(|&(ws, wi)| (section + ws) * volume + (di * h.len + hi) * w.len + wi));
             }
         }
-        let data = vec![0.0; d.sections * h.sections * w.sections * volume + SLACK];
-        let pieces = pieces(&w);
-        Lines { taps, pitch, data, tracks: [d, h, w], pieces }
+        let data = vec![0.0; d.sections() * h.sections() * sections * volume + SLACK];
+        Lines { taps, pitch, data, pieces: pieces(&w), tracks: [d, h], sections, volume }
     }
 
     /// Reads a channel of `x` that begins at `base`; `strides` are those of depth and height.
     pub fn fill<S: Simd>(&mut self, s: S, x: Floats<'_>, base: usize, strides: [usize; 2]) {
-        let [d, h, w] = &self.tracks;
+        fill(s, self, x, base, strides);
+    }
+}
+
+simd_fn! {
+    fn fill[S](s, lines: &mut Lines, x: Floats<'_>, base: usize, strides: [usize; 2]) {
+        let Lines { data, pitch, tracks: [d, h], pieces, sections, volume, .. } = lines;
         let mut plane = 0;
-        for (ds, hs) in (0..d.sections).flat_map(|ds| (0..h.sections).map(move |hs| (ds, hs))) {
+        for (ds, hs) in (0..d.sections()).flat_map(|ds| (0..h.sections()).map(move |hs| (ds, hs))) {
             for di in 0..d.len {
                 let Some(depth) = d.source(ds, di) else { continue };
                 for hi in 0..h.len {
                     let Some(height) = h.source(hs, hi) else { continue };
                     let from = base + depth * strides[0] + height * strides[1];
-                    let to = plane + (di * h.len + hi) * w.len;
-                    read_line(s, x, from, &self.pieces, d.len * h.len * w.len, &mut self.data[to..]);
+                    let to = plane + (di * pitch[0] + hi) * pitch[1];
+                    for p in &*pieces {
+                        x.copy(s, from + p.from, p.step, &mut data[to + p.section * *volume + p.to..][..p.count]);
+                    }
                 }
             }
-            plane += w.sections * d.len * h.len * w.len;
+            plane += *sections * *volume;
         }
     }
 }
 
-simd_fn! {
-    /// One line in each section of the width; sections lie `volume` apart.
-    fn read_line[S](s, x: Floats<'_>, from: usize, pieces: &[Piece], volume: usize, out: &mut [f32]) {
-        for p in pieces {
-            let to = p.section * volume + p.to;
-            x.copy(s, from + p.from, p.step, &mut out[to..to + p.count]);
-        }
-    }
-}
-
-/// The points of a line in as few pieces as there are.
+/// The points of a line in few pieces: in each section one, and padding's one by one.
 fn pieces(w: &Track) -> Vec<Piece> {
-    let mut pieces: Vec<Piece> = Vec::new();
-    for (section, to) in (0..w.sections).flat_map(|section| (0..w.len).map(move |i| (section, i))) {
-        let Some(from) = w.source(section, to) else { continue };
-        if let Some(p) = pieces.last_mut().filter(|p| p.section == section && p.to + p.count == to) {
-            let step = from as isize - (p.from as isize + (p.count as isize - 1) * p.step);
-            if p.count == 1 || step == p.step {
-                (p.step, p.count) = (step, p.count + 1);
-                continue;
-            }
+    let mut pieces = Vec::new();
+    for section in 0..w.sections() {
+        let inner = w.inner(section);
+        for to in (0..inner.start).chain(inner.end..w.len) {
+            pieces.extend(w.source(section, to).map(|from| Piece { section, to, count: 1, from, step: 1 }));
         }
-        pieces.push(Piece { section, to, count: 1, from, step: 1 });
+        if let Some(from) = w.source(section, inner.start).filter(|_| !inner.is_empty()) {
+            pieces.push(Piece { section, to: inner.start, count: inner.len(), from, step: w.step });
+        }
     }
     pieces
 }
@@ -147,24 +157,48 @@ pub struct Run {
     pub from: usize,
 }
 
-/// The outputs of a box as runs, for each group of `lanes` of them; numbers begin anew in each.
-pub fn runs_of(pitch: [usize; 2], extent: [usize; 3], lanes: usize) -> Vec<Vec<Run>> {
-    let mut groups: Vec<Vec<Run>> = vec![Vec::new(); extent.iter().product::<usize>().div_ceil(lanes)];
-    for line in 0..extent[0] * extent[1] {
-        let place = (line / extent[1] * pitch[0] + line % extent[1]) * pitch[1];
-        let mut done = 0;
-        while done < extent[2] {
-            let output = line * extent[2] + done;
-            let (group, to) = (&mut groups[output / lanes], output % lanes);
-            let (from, count) = (place + done, (lanes - to).min(extent[2] - done));
-            match group.last_mut() {
-                Some(last) if last.from + last.count == from => last.count += count,
-                _ => group.push(Run { to, count, from }),
+/// The outputs of a box as runs, in groups of `lanes` outputs, which are numbered anew in each.
+pub struct Runs {
+    runs: Vec<Run>,
+    /// Where each group ends.
+    ends: Vec<usize>,
+}
+
+impl Runs {
+    pub fn new(pitch: [usize; 2], extent: [usize; 3], lanes: usize) -> Runs {
+        let mut runs: Vec<Run> = Vec::new();
+        let mut ends = Vec::with_capacity(extent.iter().product::<usize>().div_ceil(lanes));
+        for line in 0..extent[0] * extent[1] {
+            let place = (line / extent[1] * pitch[0] + line % extent[1]) * pitch[1];
+            let mut done = 0;
+            while done < extent[2] {
+                let to = (line * extent[2] + done) % lanes;
+                let (from, count) = (place + done, (lanes - to).min(extent[2] - done));
+                match runs.last_mut() {
+                    Some(last) if to > 0 && last.from + last.count == from => last.count += count,
+                    _ => runs.push(Run { to, count, from }),
+                }
+                done += count;
+                if to + count == lanes {
+                    ends.push(runs.len());
+                }
             }
-            done += count;
         }
+        if ends.last().is_none_or(|&end| end < runs.len()) {
+            ends.push(runs.len());
+        }
+        Runs { runs, ends }
     }
-    groups
+
+    /// How many groups.
+    pub fn groups(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The runs of a group.
+    pub fn group(&self, i: usize) -> &[Run] {
+        &self.runs[if i == 0 { 0 } else { self.ends[i - 1] }..self.ends[i]]
+    }
 }
 
 /// Copies what outputs in runs read for each tap into a row of `out`; rows lie `distance` apart. Runs are copied in whole

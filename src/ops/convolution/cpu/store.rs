@@ -38,7 +38,7 @@ impl<'a> Sink<'a> {
     }
 }
 
-/// Outputs of a box whose sums and whose places in the result lie at equal distances.
+/// Outputs of a box, at least one, whose sums and whose places in the result lie at equal distances.
 struct Segment {
     from: usize,
     to: usize,
@@ -82,31 +82,33 @@ impl Places {
         out: &Sink<'_>,
     ) {
         let bias = p.bias.map_or(0.0, |bias| bias[channel]);
-        with_float!(out.dtype, T => for segment in self.segments.iter().filter(|segment| segment.count > 0) {
-            let sums = &sums[segment.from..][..segment.count];
-            // SAFETY: the caller vouches for these places.
-            let out = unsafe { out.part::<T>(base + segment.to, (segment.count - 1) * self.every + 1) };
-            finish(s, sums, bias, p.activation, self.every, out);
-        });
+        with_float!(out.dtype, T => finish::<S, T>(s, self, sums, bias, p.activation, base, out));
     }
 }
 
 simd_fn! {
-    /// Sums to every `every`th place.
-    fn finish[S, T: Lane](s, sums: &[f32], bias: f32, activation: Activation, every: usize, out: &mut [T]) {
-        let bias = s.splat(bias);
-        for (i, sums) in sums.chunks(S::LANES).enumerate() {
-            let x = if sums.len() == S::LANES { s.load(sums) } else { s.load_part(sums) };
-            let x = activation.apply(s, s.add(x, bias));
-            let out = &mut out[i * S::LANES * every..];
-            match every {
-                1 if sums.len() == S::LANES => T::store(s, x, out),
-                1 => T::store_part(s, x, &mut out[..sums.len()]),
-                _ => {
-                    let mut values = [<T as bytemuck::Zeroable>::zeroed(); MAX_LANES];
-                    T::store(s, x, &mut values);
-                    for (out, value) in out.iter_mut().step_by(every).zip(&values[..sums.len()]) {
-                        *out = *value;
+    /// The sums of one channel. Only for `store`, whose caller vouches for their places in the result.
+    fn finish[S, T: Lane](
+        s, places: &Places, sums: &[f32], bias: f32, activation: Activation, base: usize, out: &Sink<'_>,
+    ) {
+        let (bias, every) = (s.splat(bias), places.every);
+        for segment in &places.segments {
+            let sums = &sums[segment.from..][..segment.count];
+            // SAFETY: see above.
+            let out = unsafe { out.part::<T>(base + segment.to, (segment.count - 1) * every + 1) };
+            for (i, sums) in sums.chunks(S::LANES).enumerate() {
+                let x = if sums.len() == S::LANES { s.load(sums) } else { s.load_part(sums) };
+                let x = activation.apply(s, s.add(x, bias));
+                let out = &mut out[i * S::LANES * every..];
+                match every {
+                    1 if sums.len() == S::LANES => T::store(s, x, out),
+                    1 => T::store_part(s, x, &mut out[..sums.len()]),
+                    _ => {
+                        let mut values = [<T as bytemuck::Zeroable>::zeroed(); MAX_LANES];
+                        T::store(s, x, &mut values);
+                        for (out, value) in out.iter_mut().step_by(every).zip(&values[..sums.len()]) {
+                            *out = *value;
+                        }
                     }
                 }
             }

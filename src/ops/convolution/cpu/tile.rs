@@ -12,10 +12,13 @@ pub const KC: usize = 256;
 /// From one row of the left side to the next: 16 more, so that rows do not fall into the same sets of L1.
 pub const LDA: usize = KC + 16;
 
+/// The most rows of a tile of any instruction set.
+pub const MAX_ROWS: usize = 14;
+
 /// The most rows of a tile.
 pub const fn max_rows<S: Simd>() -> usize {
     match S::ISA {
-        Isa::Avx512 => 14,
+        Isa::Avx512 => MAX_ROWS,
         Isa::Avx2 => 6,
         Isa::Portable => 4,
     }

@@ -15,10 +15,10 @@
 //! Bound: arithmetic for rows above about 16. Copying a row of a panel takes about 4 cycles, its products one for each
 //! row of the weight.
 
-use super::tile::{KC, LDA, max_rows, multiply};
-use super::{Boxes, Floats, Lines, Product, Run, Sink, Window, copy_runs, deal, runs_of, store::Places};
+use super::tile::{KC, LDA, MAX_ROWS, max_rows, multiply};
+use super::{Boxes, Floats, Lines, Product, Runs, Sink, Slots, Window, copy_runs, deal, store::Places};
 use crate::backend::cpu::Pool;
-use crate::backend::cpu::simd::Simd;
+use crate::backend::cpu::simd::{MAX_LANES, Simd};
 use crate::simd_fn;
 use std::ops::Range;
 
@@ -28,6 +28,8 @@ const PANELS: usize = 8;
 const ROWS: usize = 256;
 /// Parts that there should be, for many threads to share.
 const PARTS: usize = 16;
+/// Elements of memory of a part: panels with a row of slack each (few steps: 8 times as many), sums and a tile of the weight.
+pub const SLOT: usize = 2 * MAX_LANES * (PANELS * (KC + 8) + PANELS * ROWS) + MAX_ROWS * LDA;
 
 /// A window's steps in blocks.
 struct Steps {
@@ -66,8 +68,8 @@ impl Steps {
     }
 }
 
-/// Computes a product.
-pub fn tiled<S: Simd>(s: S, p: &Product<'_>, pool: &Pool, out: &Sink<'_>) {
+/// Computes a product, with slots of [`SLOT`] elements.
+pub fn tiled<S: Simd>(s: S, p: &Product<'_>, pool: &Pool, slots: &Slots<'_>, out: &Sink<'_>) {
     let nr = 2 * S::LANES;
     let steps = p.windows.iter().map(|w| Steps { channels: p.channels, taps: w.taps() }.most()).max().unwrap_or(0);
     // Few steps leave room for more panels, few rows for more sums.
@@ -93,7 +95,8 @@ pub fn tiled<S: Simd>(s: S, p: &Product<'_>, pool: &Pool, out: &Sink<'_>) {
         for window in &p.windows {
             let (first, extent) = boxes.region(b, window.outputs());
             if !extent.contains(&0) {
-                Part { batch, group, rows: rows.clone(), first, extent }.run(s, p, window, out);
+                let part = Part { batch, group, rows: rows.clone(), first, extent };
+                slots.with(|slot| part.run(s, p, window, slot, out));
             }
         }
     });
@@ -110,33 +113,36 @@ struct Part {
 
 impl Part {
     #[allow(unsafe_code)]
-    fn run<S: Simd>(&self, s: S, p: &Product<'_>, window: &Window, out: &Sink<'_>) {
+    fn run<S: Simd>(&self, s: S, p: &Product<'_>, window: &Window, slot: &mut [f32], out: &Sink<'_>) {
         let Part { batch, group, ref rows, first, extent } = *self;
         let nr = 2 * S::LANES;
         let steps = Steps { channels: p.channels, taps: window.taps() };
         let mut lines = Lines::new(window, first, extent);
-        let runs = runs_of(lines.pitch, extent, nr);
-        let width = runs.len() * nr;
+        let runs = Runs::new(lines.pitch, extent, nr);
         // A row of slack behind each panel: runs are copied in whole vectors.
-        let mut panels = Panels { len: (steps.most() + 1) * nr, data: Vec::new(), runs };
-        panels.data.resize(panels.runs.len() * panels.len, 0.0);
-        let mut acc = vec![0f32; rows.len() * width];
-        let mut lhs = vec![0f32; max_rows::<S>() * LDA];
+        let (width, panel_len) = (runs.groups() * nr, (steps.most() + 1) * nr);
+        let (lhs, slot) = slot.split_at_mut(max_rows::<S>() * LDA);
+        let (acc, slot) = slot.split_at_mut(rows.len() * width);
+        let panels = &mut slot[..runs.groups() * panel_len];
+        acc.fill(0.0);
+        // Lanes behind the last output, whose sums are not stored.
+        panels[(runs.groups() - 1) * panel_len..].fill(0.0);
         let tiles = rows.len().div_ceil(max_rows::<S>());
         for block in 0..steps.blocks() {
             let (channels, taps) = steps.block(block);
             let (step, count) = (channels.start * steps.taps + taps.start, channels.len() * taps.len());
             for (i, channel) in channels.enumerate() {
                 p.read(s, batch, group, channel, &mut lines);
-                panels.copy(s, &lines.data, &lines.taps[taps.clone()], i * taps.len());
+                let taps = &lines.taps[taps.clone()];
+                copy_panels(s, &lines.data, taps, &runs, panel_len, i * taps.len(), panels);
             }
             for tile in 0..tiles {
                 let (top, bottom) = (deal(rows.len(), tiles, tile), deal(rows.len(), tiles, tile + 1));
                 let at = p.weight_at(window, group, rows.start + top) + step;
                 copy_weight(s, p.weight, at, steps.channels * steps.taps, count, &mut lhs[..(bottom - top) * LDA]);
                 let acc = &mut acc[top * width..bottom * width];
-                for (i, panel) in panels.data.chunks_exact(panels.len).enumerate() {
-                    multiply(s, bottom - top, &lhs, panel, count, &mut acc[i * nr..], width);
+                for (i, panel) in panels.chunks_exact(panel_len).enumerate() {
+                    multiply(s, bottom - top, lhs, panel, count, &mut acc[i * nr..], width);
                 }
             }
         }
@@ -158,27 +164,11 @@ simd_fn! {
     }
 }
 
-/// Columns of im2col.
-struct Panels {
-    /// Of each panel.
-    runs: Vec<Vec<Run>>,
-    /// From one panel to the next.
-    len: usize,
-    data: Vec<f32>,
-}
-
-impl Panels {
-    /// One channel's steps, from step `first` on.
-    fn copy<S: Simd>(&mut self, s: S, lines: &[f32], taps: &[usize], first: usize) {
-        let nr = 2 * S::LANES;
-        for (runs, panel) in self.runs.iter().zip(self.data.chunks_exact_mut(self.len)) {
-            copy_panel(s, lines, taps, runs, &mut panel[first * nr..]);
-        }
-    }
-}
-
 simd_fn! {
-    fn copy_panel[S](s, lines: &[f32], taps: &[usize], runs: &[Run], out: &mut [f32]) {
-        copy_runs(s, lines, taps, runs, 2 * S::LANES, out);
+    /// One channel's steps in all panels, from step `first` on.
+    fn copy_panels[S](s, lines: &[f32], taps: &[usize], runs: &Runs, len: usize, first: usize, out: &mut [f32]) {
+        for (i, panel) in out.chunks_exact_mut(len).enumerate() {
+            copy_runs(s, lines, taps, runs.group(i), 2 * S::LANES, &mut panel[first * 2 * S::LANES..]);
+        }
     }
 }
