@@ -13,9 +13,9 @@
 //! | `autograd` | the walk backwards over the tape |
 //! | [`ops`] | one folder per op: the checked problem, its reference, its cases, its kernels; `run`, `explain`, the catalog |
 //! | [`bench`] | one harness over the catalog: checks, timing, measured peaks |
-//! | [`checkpoint`] | safetensors, mapped and sharded; a view by prefix; synthetic checkpoints |
+//! | [`checkpoint`] | safetensors, mapped and sharded; GGUF; a view by prefix; synthetic checkpoints |
 //! | [`media`] | pictures: resize, crop, normalise; PNG and JPEG with feature `media` |
-//! | [`text`] | ids in and out; tokenizers with feature `text` |
+//! | [`text`] | ids in and out; tokenizers and chat templates with feature `text` |
 //! | [`nn`] | layers; writing on: cache, sampling, beams |
 //! | [`train`] | the loop around a loss: schedule, optimiser, adapters, saving and resuming |
 //! | [`models`] | one per family |

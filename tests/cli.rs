@@ -203,6 +203,16 @@ fn inspect_sums_up() {
     let report: Value = serde_json::from_str(&accepted(&["inspect", &shown(&scratch.0), "--json"])).unwrap();
     assert_eq!(report["total"]["parameters"], 6);
     assert_eq!(report["tensors"][0]["name"], "w");
+
+    let gguf = shown(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/gguf/valid-llama"));
+    let text = accepted(&["inspect", &gguf, "--metadata"]);
+    assert!(
+        text.contains("llama.embedding_length") && text.contains("model.layers.0.self_attn.q_proj.weight"),
+        "{text}"
+    );
+    let report: Value = serde_json::from_str(&accepted(&["inspect", &gguf, "--json"])).unwrap();
+    assert_eq!(report["files"][0]["metadata"]["general.architecture"], "llama");
+    refused(&["inspect", &gguf.replace("valid-llama", "overlap")]);
 }
 
 #[test]

@@ -53,6 +53,11 @@ impl Writer {
         self.raw(key, 6, &value.to_le_bytes())
     }
 
+    #[cfg(feature = "text")]
+    fn flag(self, key: &str, value: bool) -> Writer {
+        self.raw(key, 7, &[value.into()])
+    }
+
     fn text(self, key: &str, value: &str) -> Writer {
         self.raw(key, 8, &text(value))
     }
@@ -453,6 +458,40 @@ fn a_real_file_has_its_numbers() {
 mod tokens {
     use super::*;
     use lapidary::models;
+    use lapidary::text::Message;
+
+    #[test]
+    fn a_vocabulary_comes_out_of_metadata() {
+        let tokens = ["<unk>", "<s>", "</s>", "<0xC3>", "<0xA9>", "▁", "a", "b", "ab", "▁ab"];
+        let writer = llama()
+            .text("tokenizer.ggml.model", "llama")
+            .list("tokenizer.ggml.tokens", 8, tokens.map(text))
+            .list("tokenizer.ggml.scores", 6, (0..10).map(|i| floats(&[i as f32])))
+            .list("tokenizer.ggml.token_type", 5, [2i32, 3, 3, 6, 6, 1, 1, 1, 1, 1].map(|k| k.to_le_bytes().to_vec()))
+            .u32("tokenizer.ggml.bos_token_id", 1)
+            .u32("tokenizer.ggml.eos_token_id", 2)
+            .u32("tokenizer.ggml.eot_token_id", 7)
+            .flag("tokenizer.ggml.add_eos_token", true);
+        let open = |writer: &Writer| models::tokenizer(&Folder::open(&writer.file().0)?);
+        let tokenizer = open(&writer).unwrap();
+        assert_eq!(tokenizer.encode("ab é", true).unwrap(), [1, 9, 5, 3, 4, 2]);
+        assert_eq!(tokenizer.decode(&[1, 9, 5, 3, 4, 2], true).unwrap(), "ab é");
+        assert_eq!(tokenizer.end_ids(), [2, 7]);
+        for (writer, want) in [
+            (llama(), "metadata key `tokenizer.ggml.model` must be given, is absent"),
+            (llama().text("tokenizer.ggml.model", "gpt2"), "metadata key `tokenizer.ggml.tokens` must be given"),
+            (llama().u32("tokenizer.ggml.model", 1), "`tokenizer.ggml.model` must be a text of UTF-8, is 1"),
+            (llama().list("tokenizer.ggml.token_type", 6, [floats(&[1.0])]), "a list of integers that fit i32, is [1]"),
+        ] {
+            let have = message(open(&writer));
+            assert!(have.contains(want), "{want}: {have}");
+        }
+        let folder = Folder::open(&writer.clone().text("tokenizer.chat_template", "{% x").file().0).unwrap();
+        let why = message(models::chat_template(&folder, &tokenizer));
+        assert!(why.contains("(tokenizer.chat_template), line 1: syntax error"), "{why}");
+        let none = Folder::open(&writer.file().0).unwrap();
+        assert!(models::chat_template(&none, &tokenizer).unwrap().is_none());
+    }
 
     #[test]
     fn a_real_file_brings_its_tokeniser() {
@@ -462,6 +501,11 @@ mod tokens {
         assert_eq!(tokenizer.decode(&[7042, 30, 198, 198, 504, 2988], true).unwrap(), " Paris.\n\nThe answer");
         assert_eq!((tokenizer.bos_id(), tokenizer.eos_id(), tokenizer.pad_id()), (Some(1), Some(2), Some(2)));
         assert_eq!(tokenizer.token_text(1).as_deref(), Some("<|im_start|>"));
+        let folder = Folder::open(&path).unwrap();
+        let template = models::chat_template(&folder, &tokenizer).unwrap().unwrap();
+        let asked = template.render(&[Message::new("system", "Hi."), Message::new("user", "Who?")], true).unwrap();
+        let want = "<|im_start|>system\nHi.<|im_end|>\n<|im_start|>user\nWho?<|im_end|>\n<|im_start|>assistant\n";
+        assert_eq!(asked, want);
         let marked = tokenizer.encode("<|im_start|>user\n12 €\n<|im_end|>", true).unwrap();
         assert_eq!((marked[0], marked[marked.len() - 1]), (1, 2));
         assert_eq!(tokenizer.decode(&marked, true).unwrap(), "user\n12 €\n");

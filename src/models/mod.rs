@@ -7,7 +7,7 @@ mod tokens;
 pub mod vit;
 pub mod writing;
 
-pub use tokens::tokenizer;
+pub use tokens::{chat_template, tokenizer};
 
 use crate::checkpoint::Folder;
 use crate::nn::{Precision, Scope};

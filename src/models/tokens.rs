@@ -1,7 +1,7 @@
-//! A model's tokeniser, wherever its files keep it.
+//! A model's tokeniser and chat template, wherever its files keep them.
 
 use crate::checkpoint::{Folder, gguf};
-use crate::text::{TokenKind, Tokenizer, Vocab};
+use crate::text::{ChatTemplate, TokenKind, Tokenizer, Vocab};
 use crate::{Error, Result};
 
 /// The tokeniser of a model: of its folder's `tokenizer.json`, or of the metadata of its GGUF file.
@@ -13,6 +13,23 @@ pub fn tokenizer(folder: &Folder) -> Result<Tokenizer> {
         Some(metadata) => Tokenizer::from_vocab(metadata.path(), &vocab(&metadata)?),
         None => Tokenizer::open(folder.path()),
     }
+}
+
+/// The chat template of a model, with the begin and end tokens of its tokeniser: of its folder's `tokenizer_config.json` or
+/// `chat_template.jinja`, or of the metadata of its GGUF file. `None` if it has none; see [`ChatTemplate::built_in`].
+///
+/// # Errors
+/// A file cannot be read, or the template is none.
+pub fn chat_template(folder: &Folder, tokenizer: &Tokenizer) -> Result<Option<ChatTemplate>> {
+    const KEY: &str = "tokenizer.chat_template";
+    let template = match folder.gguf() {
+        Some(metadata) => match metadata.text(KEY)? {
+            Some(source) => Some(ChatTemplate::new(format!("{} ({KEY})", metadata.path().display()), source)?),
+            None => None,
+        },
+        None => ChatTemplate::open(folder.path())?,
+    };
+    Ok(template.map(|template| template.with_tokens(tokenizer)))
 }
 
 /// The vocabulary in the metadata of a GGUF file.

@@ -1,6 +1,6 @@
 //! What tokenising says in a build without the feature `text`.
 
-use super::{Encoding, Padding, Vocab};
+use super::{Encoding, Message, Padding, Vocab};
 use crate::error::{Error, Result};
 use std::path::Path;
 
@@ -96,5 +96,41 @@ impl Stream<'_> {
     /// What is held back at the end.
     pub fn finish(&mut self) -> String {
         match *self.0 {}
+    }
+}
+
+/// One text of a conversation; no value of it exists in this build.
+#[derive(Clone, Debug)]
+pub enum ChatTemplate {}
+
+impl ChatTemplate {
+    /// Fails: this build has no templates.
+    pub fn new(_origin: impl Into<String>, _source: &str) -> Result<ChatTemplate> {
+        absent()
+    }
+
+    /// Fails: this build has no templates.
+    pub fn open(_path: impl AsRef<Path>) -> Result<Option<ChatTemplate>> {
+        absent()
+    }
+
+    /// Fails: this build has no templates.
+    pub fn built_in(_name: &str) -> Result<ChatTemplate> {
+        absent()
+    }
+
+    /// Sets begin and end tokens.
+    pub fn with_tokens(self, _tokenizer: &Tokenizer) -> ChatTemplate {
+        match self {}
+    }
+
+    /// The template itself.
+    pub fn source(&self) -> &str {
+        match *self {}
+    }
+
+    /// The text of a conversation.
+    pub fn render(&self, _messages: &[Message], _add_generation_prompt: bool) -> Result<String> {
+        match *self {}
     }
 }

@@ -5,11 +5,13 @@
 
 mod data;
 mod lora;
+mod rows;
 mod schedule;
 mod store;
 mod trainer;
 
 pub use data::{Batch, Example, Examples};
 pub use lora::Lora;
+pub use rows::{Source, read_jsonl};
 pub use schedule::{Decay, Schedule};
 pub use trainer::{Report, Settings, Trainer};

@@ -42,10 +42,11 @@ impl Source<'_> {
             ids.extend(self.eos_id);
             let before = out.len();
             // A piece of one token has nothing to predict.
-            out.extend(ids.chunks(self.max_len).filter(|ids| ids.len() > 1).map(|ids| Example {
-                ids: ids.to_vec(),
-                labels: ids.iter().map(|&id| id as i32).collect(),
-            }));
+            out.extend(
+                ids.chunks(self.max_len)
+                    .filter(|ids| ids.len() > 1)
+                    .map(|ids| Example { ids: ids.to_vec(), labels: ids.iter().map(|&id| id as i32).collect() }),
+            );
             return match out.len() > before {
                 true => Ok(()),
                 false => Err(Error::Media("the text has fewer than two tokens".into())),
@@ -76,15 +77,17 @@ impl Source<'_> {
                 .ok_or_else(|| Error::Media("a message has a `role` and a `content`, both texts".into()))
         };
         let messages: Vec<Message> = list.iter().map(message).collect::<Result<_>>()?;
-        let encode = |upto: usize, prompted: bool| {
-            self.tokenizer.encode(&template.render(&messages[..upto], prompted)?, false)
-        };
+        let encode =
+            |upto: usize, prompted: bool| self.tokenizer.encode(&template.render(&messages[..upto], prompted)?, false);
         let ids = encode(messages.len(), false)?;
         let mut said = Vec::new();
         for (i, m) in messages.iter().enumerate().filter(|(_, m)| m.role == "assistant") {
             let (before, after) = (encode(i, true)?, encode(i + 1, false)?);
             if !ids.starts_with(&before) || !ids.starts_with(&after) {
-                let why = format!("message {i}: the chat template does not grow message by message, so that what \"{}\" said cannot be told apart", m.role);
+                let why = format!(
+                    "message {i}: the chat template does not grow message by message, so that what \"{}\" said cannot be told apart",
+                    m.role
+                );
                 return Err(Error::NotSupported(why));
             }
             said.push(before.len()..after.len());

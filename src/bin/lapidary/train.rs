@@ -40,6 +40,10 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 1)]
     accumulate: usize,
 
+    /// A built-in chat template instead of the model's own: vicuna, llama-2 or plain
+    #[arg(long, value_name = "NAME")]
+    chat_template: Option<String>,
+
     /// The most tokens of an example [default: the model's context, at most 1024]
     #[arg(long, value_name = "N")]
     max_len: Option<usize>,
@@ -90,8 +94,13 @@ pub struct Args {
     lora_alpha: f32,
 
     /// The layers that get one
-    #[arg(long, value_name = "NAME", value_delimiter = ',', requires = "lora_rank",
-          default_value = "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_delimiter = ',',
+        requires = "lora_rank",
+        default_value = "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"
+    )]
     lora_targets: Vec<String>,
 
     /// Saves a checkpoint every so many steps, and at the end
@@ -139,7 +148,8 @@ pub fn run(args: &Args, shared: &Shared) -> Result<Status> {
             note(&format!("going on from {}", last.display()));
         }
         (Some(last), false) => {
-            let why = format!("{} is there already; --resume goes on from it, another --out begins anew", last.display());
+            let why =
+                format!("{} is there already; --resume goes on from it, another --out begins anew", last.display());
             return Err(Error::Config(why));
         }
         (None, _) => {}
@@ -189,12 +199,7 @@ fn settings(args: &Args, steps: usize) -> Result<Settings> {
     let lora = args.lora_rank.map(|rank| Lora { rank, alpha: args.lora_alpha, targets: args.lora_targets.clone() });
     Ok(Settings {
         schedule: Schedule { peak: args.lr, warmup_steps, total_steps: steps, decay, final_ratio },
-        adamw: adamw::Options {
-            beta1: args.beta1,
-            beta2: args.beta2,
-            eps: args.eps,
-            weight_decay: args.weight_decay,
-        },
+        adamw: adamw::Options { beta1: args.beta1, beta2: args.beta2, eps: args.eps, weight_decay: args.weight_decay },
         clip_norm: (args.clip > 0.0).then_some(args.clip),
         precision: Precision::compute_in(args.dtype)?,
         lora,
@@ -204,7 +209,7 @@ fn settings(args: &Args, steps: usize) -> Result<Settings> {
 
 fn examples(args: &Args, folder: &Folder, config: &LlamaConfig) -> Result<Examples> {
     let tokenizer = models::tokenizer(folder)?;
-    let template = models::chat_template(folder, &tokenizer).ok();
+    let template = shared::chat_template(folder, &tokenizer, args.chat_template.as_deref())?;
     let source = Source {
         tokenizer: &tokenizer,
         template: template.as_ref(),

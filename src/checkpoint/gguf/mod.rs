@@ -8,10 +8,12 @@ mod config;
 mod cursor;
 mod metadata;
 mod names;
+mod value;
 
 pub use config::config;
-pub use metadata::{Kind, List, Metadata, Value};
+pub use metadata::Metadata;
 pub use names::published_names;
+pub use value::{Kind, List, Value};
 
 use super::file::Entry;
 use super::safetensors::shown;

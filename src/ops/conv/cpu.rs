@@ -12,7 +12,7 @@ use crate::backend::{Kernel, Kernels, Launch};
 use crate::error::{Result, Unsupported};
 use crate::isa_rows;
 use crate::layout::Takes;
-use crate::ops::convolution::cpu::{self as shared, Floats, Product, Sink};
+use crate::ops::convolution::cpu::{self as shared, Floats, Product, Sink, Window};
 use crate::ops::with_float;
 
 /// Rows of a group up to which products are computed straight from the input.
@@ -21,7 +21,7 @@ const SUITS_ROWS: usize = 4;
 impl Kernels<Cpu> for Conv {
     const KERNELS: &'static [Kernel<Cpu, Self>] = isa_rows![
         ("conv_direct", supports, direct).takes(&[Takes::Rows]).suits(few_rows),
-        ("conv_tiled", supports, tiled).takes(&[Takes::Rows]).workspace(workspace),
+        ("conv_tiled", supports, tiled).takes(&[Takes::Rows]),
     ];
 }
 
@@ -33,26 +33,17 @@ fn few_rows(op: &Conv, _: &Caps) -> bool {
     op.channels_out / op.groups <= SUITS_ROWS
 }
 
-fn workspace(op: &Conv, _: &Caps) -> usize {
-    let windows = [shared::window(&op.geometry())];
-    let (channels, rows) = (op.channels_in / op.groups, op.channels_out / op.groups);
-    shared::workspace_bytes(&windows, *op.kernel, op.groups, channels, rows)
-}
-
 fn product<'a>(op: &Conv, l: &Launch<'a, Cpu>) -> Product<'a> {
-    let (channels, rows) = (op.channels_in / op.groups, op.channels_out / op.groups);
-    let (x, taps) = (l.layout(0).strides, op.kernel.iter().product::<usize>());
+    let x = l.layout(0).strides;
     Product {
         batch: op.batch,
         groups: op.groups,
-        channels,
-        rows,
-        windows: vec![shared::window(&op.geometry())],
+        channels: op.channels_in / op.groups,
+        rows: op.channels_out / op.groups,
+        windows: vec![Window::of(&op.geometry())],
         x: Floats::of(l, 0, op.x),
         x_strides: [x[0], x[1], x[2], x[3]],
         weight: Floats::of(l, 1, op.weight),
-        weight_strides: [rows * channels * taps, channels * taps, taps],
-        kernel: *op.kernel,
         size_out: op.geometry().outputs(),
         bias: l.optional(2),
         activation: op.activation,
@@ -70,9 +61,9 @@ fn direct<S: Simd>(_: &Kernel<Cpu, Conv>, op: &Conv, l: &mut Launch<'_, Cpu>) ->
 
 fn tiled<S: Simd>(_: &Kernel<Cpu, Conv>, op: &Conv, l: &mut Launch<'_, Cpu>) -> Result<()> {
     let s = S::detect().expect("supports() has checked it");
-    let (product, packed) = (product(op, l), l.scratch());
+    let product = product(op, l);
     with_float!(op.out, T => if let Some(out) = l.output::<T>(0) {
-        shared::tiled(s, &product, l.pool(), packed, &Sink::new(out));
+        shared::tiled(s, &product, l.pool(), &Sink::new(out));
     });
     Ok(())
 }

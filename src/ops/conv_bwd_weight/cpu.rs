@@ -21,7 +21,7 @@ use crate::backend::{Kernel, Kernels, Launch};
 use crate::error::{Result, Unsupported};
 use crate::layout::Takes;
 use crate::ops::convolution::cpu::{
-    Boxes, Floats, KC, LDA, Lines, Run, Sink, Window, copy_runs, max_rows, multiply, runs_of, window,
+    Boxes, Floats, KC, LDA, Lines, Run, Sink, Window, copy_runs, max_rows, multiply, runs_of,
 };
 use crate::{isa_rows, simd_fn};
 
@@ -110,7 +110,7 @@ struct Input<'a> {
 impl<'a> Input<'a> {
     fn of(op: &ConvBwdWeight, l: &Launch<'a, Cpu>) -> Input<'a> {
         let x = l.layout(0).strides;
-        Input { values: Floats::F32(l.input(0)), strides: [x[0], x[1], x[2], x[3]], window: window(&op.geometry()) }
+        Input { values: Floats::F32(l.input(0)), strides: [x[0], x[1], x[2], x[3]], window: Window::of(&op.geometry()) }
     }
 
     /// Reads the points of a channel.
@@ -291,29 +291,29 @@ fn direct<S: Simd>(_: &Kernel<Cpu, ConvBwdWeight>, op: &ConvBwdWeight, l: &mut L
 simd_fn! {
     /// Adds the products of a box's gradient with what its places read, for each tap a vector of sums.
     fn dot[S](s, data: &[f32], taps: &[usize], runs: &[Run], grad: &[f32], sums: &mut [f32]) {
-        for (taps, sums) in taps.chunks_exact(TAPS).zip(sums.chunks_exact_mut(TAPS * S::LANES)) {
+        for (taps, sums) in taps.as_chunks::<TAPS>().0.iter().zip(sums.chunks_exact_mut(TAPS * S::LANES)) {
             let mut acc = [s.zero(); TAPS];
-            for (acc, sums) in acc.iter_mut().zip(sums.chunks_exact(S::LANES)) {
-                *acc = s.load(sums);
+            for t in 0..TAPS {
+                acc[t] = s.load(&sums[t * S::LANES..]);
             }
             for run in runs {
-                let body = run.count - run.count % S::LANES;
+                let (grad, body) = (&grad[run.to..][..run.count], run.count - run.count % S::LANES);
+                let lines: [&[f32]; TAPS] = std::array::from_fn(|t| &data[taps[t] + run.from..][..run.count]);
                 for j in (0..body).step_by(S::LANES) {
-                    let grad = s.load(&grad[run.to + j..]);
-                    for (acc, &tap) in acc.iter_mut().zip(taps) {
-                        *acc = s.fma(grad, s.load(&data[tap + run.from + j..]), *acc);
+                    let grad = s.load(&grad[j..]);
+                    for t in 0..TAPS {
+                        acc[t] = s.fma(grad, s.load(&lines[t][j..]), acc[t]);
                     }
                 }
                 if body < run.count {
-                    let grad = s.load_part(&grad[run.to + body..run.to + run.count]);
-                    for (acc, &tap) in acc.iter_mut().zip(taps) {
-                        let x = &data[tap + run.from + body..tap + run.from + run.count];
-                        *acc = s.fma(grad, s.load_part(x), *acc);
+                    let grad = s.load_part(&grad[body..]);
+                    for t in 0..TAPS {
+                        acc[t] = s.fma(grad, s.load_part(&lines[t][body..]), acc[t]);
                     }
                 }
             }
-            for (acc, sums) in acc.iter().zip(sums.chunks_exact_mut(S::LANES)) {
-                s.store(*acc, sums);
+            for t in 0..TAPS {
+                s.store(acc[t], &mut sums[t * S::LANES..]);
             }
         }
     }

@@ -18,6 +18,9 @@ pub struct Args {
     /// Takes --prompt as what a user says, and puts it into the model's chat template.
     #[arg(long)]
     chat: bool,
+    /// A built-in template instead of the model's own: vicuna, llama-2 or plain.
+    #[arg(long, value_name = "NAME", requires = "chat")]
+    chat_template: Option<String>,
     /// What the model is told before the user speaks.
     #[arg(long, value_name = "TEXT", requires = "chat")]
     system: Option<String>,
@@ -74,7 +77,12 @@ pub(super) fn write(
     let ids = match a.chat {
         false => writing::encode(&tokenizer, prompt, true)?,
         true => {
-            let template = models::chat_template(folder, &tokenizer)?;
+            let template = shared::chat_template(folder, &tokenizer, a.chat_template.as_deref())?;
+            let template = template.ok_or_else(|| {
+                let why =
+                    "the model publishes no chat template: choose one with --chat-template (vicuna, llama-2, plain)";
+                Error::Config(why.into())
+            })?;
             let system = a.system.as_ref().map(|text| Message::new("system", text.as_str()));
             let messages: Vec<Message> = system.into_iter().chain([Message::new("user", prompt.as_str())]).collect();
             // The template writes the special tokens itself.
@@ -132,6 +140,8 @@ pub(super) fn write(
 
 /// What the writing cost, as JSON and as a line.
 fn stats(llama: &Llama, g: &lapidary::nn::Generated, device: &Device) -> Result<(Value, String)> {
+    // Before the probes, which take memory of their own.
+    let (rss, tensors) = (peak_rss_bytes(), device.memory().peak_bytes);
     let peaks = Peaks::measure(device)?;
     let prefill = g.prefill.as_secs_f64();
     let prompt_rate = g.prompt_tokens as f64 / prefill;
@@ -141,11 +151,10 @@ fn stats(llama: &Llama, g: &lapidary::nn::Generated, device: &Device) -> Result<
     // A step reads every weight; what it reads of the cache is little beside them, and not counted.
     let bound = peaks.bound(Cost { flops: 0, bytes_read: weights as u64, bytes_written: 0 }, false);
     let share = if g.decode_steps > 0 { 100.0 * bound.seconds / step } else { 0.0 };
-    let rss = peak_rss_bytes();
     let json = json!({
         "prompt_tokens": g.prompt_tokens, "time_to_first_token_s": prefill, "prompt_tokens_per_s": prompt_rate,
         "new_tokens": g.ids[0].len(), "tokens_per_s": rate, "weight_bytes": weights, "cache_bytes": g.cache_bytes,
-        "peak_tensor_bytes": device.memory().peak_bytes, "peak_rss_bytes": rss, "bandwidth_bound_percent": share,
+        "peak_tensor_bytes": tensors, "peak_rss_bytes": rss, "bandwidth_bound_percent": share,
         "bound_by": bound.by,
     });
     let line = format!(

@@ -9,7 +9,7 @@
 //!
 //! Bound: loads from L1 (one row: one for each multiply-add; two a cycle), arithmetic from 3 rows on.
 
-use super::{Boxes, Lines, Product, Sink, store::Places, tap_indices};
+use super::{Boxes, Lines, Product, Sink, store::Places};
 use crate::backend::cpu::Pool;
 use crate::backend::cpu::simd::Simd;
 use crate::simd_fn;
@@ -24,9 +24,8 @@ const VECTORS: usize = 8;
 /// Computes a product.
 pub fn direct<S: Simd>(s: S, p: &Product<'_>, pool: &Pool, out: &Sink<'_>) {
     let boxes = Boxes::new(p.outputs(), S::LANES, BOX);
-    let taps: usize = p.kernel.iter().product();
-    let outputs = p.size_out.iter().product::<usize>() / boxes.count().max(1);
-    let work = (outputs * taps).saturating_mul(p.channels * p.rows).max(1);
+    let taps: usize = p.windows.iter().map(|w| w.taps() * w.outputs().iter().product::<usize>()).sum();
+    let work = (taps / boxes.count().max(1)).saturating_mul(p.channels * p.rows).max(1);
     let together = WORK.div_ceil(work).min(p.groups);
     let group_blocks = p.groups.div_ceil(together);
     pool.run(p.batch * group_blocks * boxes.count(), |part| {
@@ -34,26 +33,24 @@ pub fn direct<S: Simd>(s: S, p: &Product<'_>, pool: &Pool, out: &Sink<'_>) {
         let (block, batch) = (place % group_blocks, place / group_blocks);
         let groups = block * together..((block + 1) * together).min(p.groups);
         for window in &p.windows {
-            let (first, extent) = boxes.region(b, std::array::from_fn(|i| window[i].outputs));
+            let (first, extent) = boxes.region(b, window.outputs());
             if extent.contains(&0) {
                 continue;
             }
             let mut lines = Lines::new(window, first, extent);
-            let indices = tap_indices(window, p.kernel);
             let places = Places::new(p, window, first, extent, lines.pitch);
             let [planes, heights] = lines.pitch;
             let used = ((extent[0] - 1) * planes + extent[1] - 1) * heights + extent[2];
             let len = used.next_multiple_of(VECTORS * S::LANES);
             let mut sums = vec![0f32; p.rows * len];
-            let mut weight = vec![0f32; p.rows * indices.len()];
+            let taps = window.taps();
+            let mut weight = vec![0f32; p.rows * taps];
             for group in groups.clone() {
                 sums.fill(0.0);
                 for channel in 0..p.channels {
-                    lines.fill(s, p.x, p.x_at(batch, group, channel), [p.x_strides[2], p.x_strides[3]]);
-                    for (i, weight) in weight.iter_mut().enumerate() {
-                        let (row, tap) = (i / indices.len(), indices[i % indices.len()]);
-                        let [groups, rows, channels] = p.weight_strides;
-                        *weight = p.weight.at(group * groups + row * rows + channel * channels + tap);
+                    p.read(s, batch, group, channel, &mut lines);
+                    for (row, weight) in weight.chunks_exact_mut(taps.max(1)).enumerate() {
+                        p.weight.copy(s, p.weight_at(window, group, row) + channel * taps, 1, weight);
                     }
                     accumulate(s, p.rows, &lines, &weight, len, &mut sums);
                 }
@@ -100,33 +97,37 @@ fn accumulate<S: Simd>(s: S, rows: usize, lines: &Lines, weight: &[f32], len: us
 }
 
 simd_fn! {
-    /// `len` is a multiple of `VECTORS` vectors, so of V.
+    /// `len` is a multiple of `VECTORS` vectors, so of V. Loops over R and V have bounds known when they are compiled: what
+    /// they count stays in registers.
     fn add[S; const R: usize, const V: usize](
         s, data: &[f32], taps: &[usize], weight: &[f32], len: usize, sums: &mut [f32],
     ) {
         let weight: [&[f32]; R] = std::array::from_fn(|r| &weight[r * taps.len()..][..taps.len()]);
         for j in (0..len).step_by(V * S::LANES) {
             let mut acc = [[s.zero(); V]; R];
-            for (r, acc) in acc.iter_mut().enumerate() {
+            for r in 0..R {
                 let sums = &sums[r * len + j..][..V * S::LANES];
-                for (acc, sums) in acc.iter_mut().zip(sums.chunks_exact(S::LANES)) {
-                    *acc = s.load(sums);
+                for v in 0..V {
+                    acc[r][v] = s.load(&sums[v * S::LANES..]);
                 }
             }
             for (t, &tap) in taps.iter().enumerate() {
                 let x = &data[tap + j..][..V * S::LANES];
-                let w = weight.map(|w| s.splat(w[t]));
-                for (v, x) in x.chunks_exact(S::LANES).enumerate() {
-                    let x = s.load(x);
-                    for (acc, &w) in acc.iter_mut().zip(&w) {
-                        acc[v] = s.fma(w, x, acc[v]);
+                let mut w = [s.zero(); R];
+                for r in 0..R {
+                    w[r] = s.splat(weight[r][t]);
+                }
+                for v in 0..V {
+                    let x = s.load(&x[v * S::LANES..]);
+                    for r in 0..R {
+                        acc[r][v] = s.fma(w[r], x, acc[r][v]);
                     }
                 }
             }
-            for (r, acc) in acc.iter().enumerate() {
+            for r in 0..R {
                 let sums = &mut sums[r * len + j..][..V * S::LANES];
-                for (acc, sums) in acc.iter().zip(sums.chunks_exact_mut(S::LANES)) {
-                    s.store(*acc, sums);
+                for v in 0..V {
+                    s.store(acc[r][v], &mut sums[v * S::LANES..]);
                 }
             }
         }

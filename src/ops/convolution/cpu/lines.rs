@@ -30,11 +30,11 @@ impl Track {
         let step = axis.step as isize;
         let far = count.max(8) as isize;
         let mut order: Vec<usize> = (0..axis.taps.len()).collect();
-        order.sort_by_key(|&t| axis.taps[t].at);
+        order.sort_by_key(|&t| axis.taps[t]);
         let mut origins: Vec<isize> = Vec::new();
         let mut places = vec![(0, 0); axis.taps.len()];
         for t in order {
-            let at = axis.taps[t].at;
+            let at = axis.taps[t];
             let near = |&origin: &isize| (at - origin) % step == 0 && (at - origin) / step <= far;
             let section = origins.iter().position(near).unwrap_or_else(|| {
                 origins.push(at);
@@ -76,7 +76,7 @@ pub struct Lines {
 impl Lines {
     /// For the outputs of a window from `first` on.
     pub fn new(window: &Window, first: [usize; 3], extent: [usize; 3]) -> Lines {
-        let [d, h, w] = std::array::from_fn(|i| Track::new(&window[i], first[i], extent[i]));
+        let [d, h, w] = std::array::from_fn(|i| Track::new(&window.axes[i], first[i], extent[i]));
         let pitch = [h.len, w.len];
         let volume = d.len * h.len * w.len;
         let mut taps = Vec::with_capacity(d.places.len() * h.places.len() * w.places.len());

@@ -1,7 +1,8 @@
 //! Convolutions on the CPU: out[b, r, o] = Σ_c Σ_t weight[r, c, t] · x[b, c, at(o, t)], for the row r of each group.
 //!
 //! A transposed convolution with stride s is s convolutions of stride 1 per axis: outputs with the same remainder by s meet
-//! the same taps. So both ops are a list of [`Window`]s, one for a convolution, and share two kernels:
+//! the same taps. So both ops are a list of [`Window`]s, one for a convolution, and share two kernels, for which the weight
+//! of each window is [groups, rows, channels, taps] without gaps:
 //! - `tiled.rs`: implicit gemm for many rows;
 //! - `direct.rs`: few rows (depthwise, last layers of decoders) straight from the input.
 //!
@@ -19,7 +20,7 @@ pub use direct::direct;
 pub use lines::{Lines, Run, copy_runs, runs_of};
 pub use store::Sink;
 pub use tile::{KC, LDA, max_rows, multiply};
-pub use tiled::{tiled, workspace_bytes};
+pub use tiled::tiled;
 
 use super::{Geometry, Padding};
 use crate::backend::Launch;
@@ -45,16 +46,6 @@ impl<'a> Floats<'a> {
             DType::BF16 => Floats::Bf16(l.input(i)),
             // A problem's checks admit no other dtype.
             _ => Floats::F32(l.input(i)),
-        }
-    }
-
-    /// One value.
-    #[inline(always)]
-    pub fn at(self, i: usize) -> f32 {
-        match self {
-            Floats::F32(x) => x[i],
-            Floats::F16(x) => x[i].to_f32(),
-            Floats::Bf16(x) => x[i].to_f32(),
         }
     }
 
@@ -89,15 +80,6 @@ fn copy<S: Simd, T: Lane>(s: S, x: &[T], from: usize, step: isize, out: &mut [f3
     }
 }
 
-/// One tap along one axis.
-#[derive(Clone, Copy)]
-pub struct Tap {
-    /// Its place in the weight.
-    pub index: usize,
-    /// The point that output 0 reads; negative and beyond the end it is padding's.
-    pub at: isize,
-}
-
 /// One axis of a window.
 #[derive(Clone)]
 pub struct Axis {
@@ -107,28 +89,43 @@ pub struct Axis {
     pub outputs: usize,
     /// Points from one output's to the next one's.
     pub step: usize,
-    pub taps: Vec<Tap>,
+    /// The point that output 0 reads for each tap; negative and beyond the end it is padding's.
+    pub taps: Vec<isize>,
     /// Output j is number `first + j · every` of the result.
     pub first: usize,
     pub every: usize,
 }
 
-/// Outputs that meet the same taps: for each axis, depth, height and width.
-pub type Window = [Axis; 3];
+/// Outputs that meet the same taps.
+pub struct Window {
+    /// Depth, height and width.
+    pub axes: [Axis; 3],
+    /// Where its weight begins.
+    pub weight: usize,
+}
 
-/// The one window of a convolution.
-pub fn window(g: &Geometry) -> Window {
-    std::array::from_fn(|i| Axis {
-        size: g.size[i],
-        padding: g.padding,
-        outputs: g.outputs()[i],
-        step: g.stride[i],
-        taps: (0..g.kernel[i])
-            .map(|k| Tap { index: k, at: (k * g.dilation[i]) as isize - g.before[i] as isize })
-            .collect(),
-        first: 0,
-        every: 1,
-    })
+impl Window {
+    /// The one window of a convolution.
+    pub fn of(g: &Geometry) -> Window {
+        let axis = |i: usize| Axis {
+            size: g.size[i],
+            padding: g.padding,
+            outputs: g.outputs()[i],
+            step: g.stride[i],
+            taps: (0..g.kernel[i]).map(|k| (k * g.dilation[i]) as isize - g.before[i] as isize).collect(),
+            first: 0,
+            every: 1,
+        };
+        Window { axes: [0, 1, 2].map(axis), weight: 0 }
+    }
+
+    pub fn outputs(&self) -> [usize; 3] {
+        std::array::from_fn(|i| self.axes[i].outputs)
+    }
+
+    pub fn taps(&self) -> usize {
+        self.axes.iter().map(|axis| axis.taps.len()).product()
+    }
 }
 
 /// What is computed. Per group: `rows` channels of the result from `channels` of `x`.
@@ -142,9 +139,6 @@ pub struct Product<'a> {
     /// From one to the next of batch, channels, depth and height; points along the width are neighbours.
     pub x_strides: [usize; 4],
     pub weight: Floats<'a>,
-    /// From one to the next group, row and channel; taps are contiguous.
-    pub weight_strides: [usize; 3],
-    pub kernel: [usize; 3],
     /// Extents of a channel of the result.
     pub size_out: [usize; 3],
     /// One value per channel of the result.
@@ -153,9 +147,16 @@ pub struct Product<'a> {
 }
 
 impl Product<'_> {
-    /// Where channel `channel` of a group begins.
-    fn x_at(&self, batch: usize, group: usize, channel: usize) -> usize {
-        batch * self.x_strides[0] + (group * self.channels + channel) * self.x_strides[1]
+    /// Reads the points of channel `channel` of a group.
+    fn read<S: Simd>(&self, s: S, batch: usize, group: usize, channel: usize, lines: &mut Lines) {
+        let [batches, channels, depths, heights] = self.x_strides;
+        let base = batch * batches + (group * self.channels + channel) * channels;
+        lines.fill(s, self.x, base, [depths, heights]);
+    }
+
+    /// Where the weight of a row of a group begins.
+    fn weight_at(&self, window: &Window, group: usize, row: usize) -> usize {
+        window.weight + (group * self.rows + row) * self.channels * window.taps()
     }
 
     /// Where channel `row` of a group of the result begins.
@@ -165,19 +166,8 @@ impl Product<'_> {
 
     /// The most outputs of a window along each axis.
     fn outputs(&self) -> [usize; 3] {
-        std::array::from_fn(|i| self.windows.iter().map(|w| w[i].outputs).max().unwrap_or(0))
+        std::array::from_fn(|i| self.windows.iter().map(|w| w.axes[i].outputs).max().unwrap_or(0))
     }
-}
-
-/// Each combination of the taps of a window: its place in a weight [.., d, h, w].
-fn tap_indices(window: &Window, kernel: [usize; 3]) -> Vec<usize> {
-    let mut indices = Vec::new();
-    for d in &window[0].taps {
-        for h in &window[1].taps {
-            indices.extend(window[2].taps.iter().map(|w| (d.index * kernel[1] + h.index) * kernel[2] + w.index));
-        }
-    }
-    indices
 }
 
 /// Splits `0..len` into `parts` ranges of nearly equal size: where part `i` begins.

@@ -54,8 +54,8 @@ pub struct Places {
 impl Places {
     /// Of the outputs of a window from `first` on, whose sums lie in lines and planes of these distances.
     pub fn new(p: &Product<'_>, window: &Window, first: [usize; 3], extent: [usize; 3], pitch: [usize; 2]) -> Places {
-        let place = |axis: usize, i: usize| window[axis].first + window[axis].every * (first[axis] + i);
-        let every = window[2].every;
+        let place = |axis: usize, i: usize| window.axes[axis].first + window.axes[axis].every * (first[axis] + i);
+        let every = window.axes[2].every;
         let mut segments: Vec<Segment> = Vec::new();
         for (d, h) in (0..extent[0]).flat_map(|d| (0..extent[1]).map(move |h| (d, h))) {
             let from = (d * pitch[0] + h) * pitch[1];
