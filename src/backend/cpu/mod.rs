@@ -169,11 +169,13 @@ impl<'a> Launch<'a, Cpu> {
 
     /// The workspace, holding arbitrary values. Empty if the row asked for none, or it was taken before.
     pub fn scratch<T: Elem>(&mut self) -> &'a mut [T] {
-        self.workspace.take().map_or(&mut [], |arg| {
-            let len = arg.elements / size_of::<T>();
-            // SAFETY: the workspace is a fresh buffer of `elements` bytes aligned for any element, used by nobody else.
-            unsafe { std::slice::from_raw_parts_mut(arg.buffer.ptr().cast(), len) }
-        })
+        let arg = self.workspace.take();
+        // Nothing lies at an aligned address too, so that it can be cast like something.
+        let nothing = std::ptr::without_provenance_mut::<u8>(ALIGNMENT);
+        let (ptr, bytes) = arg.map_or((nothing, 0), |arg| (arg.buffer.ptr(), arg.elements));
+        // SAFETY: the workspace is a fresh buffer of `bytes` bytes aligned for any element, used by nobody else; a slice of
+        // nothing needs no memory.
+        unsafe { std::slice::from_raw_parts_mut(ptr.cast(), bytes / size_of::<T>()) }
     }
 }
 

@@ -70,5 +70,6 @@ no_gpu_kernels!(Softmax);
 pub fn softmax(x: &Tensor) -> Result<Tensor> {
     let (rows, cols) = x.layout().shape.rows();
     let op = Softmax { dtype: x.dtype(), rows, cols }.checked()?;
-    first(run(&op, x.device(), &[Some(&x.reshape(&[rows, cols])?)])?).reshape(x.shape())
+    let flat = x.reshape(&[rows, cols]).or_else(|_| x.contiguous()?.reshape(&[rows, cols]))?;
+    first(run(&op, x.device(), &[Some(&flat)])?).reshape(x.shape())
 }
