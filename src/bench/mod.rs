@@ -17,7 +17,7 @@ pub use catalog::catalog_table;
 pub use check::{Checked, Expected, Verdict, check, check_rows};
 pub use grad::{GradVerdict, check_grads};
 pub use operands::{Arrangement, Call, Operands, parse_call};
-pub use peaks::{Bound, Peaks};
+pub use peaks::{Bound, Peaks, Products};
 pub use report::{Line, Style, report};
 pub use select::{Pattern, Preset, cases};
 pub use suite::{Measured, Options, bench};

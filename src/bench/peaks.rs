@@ -7,7 +7,6 @@ use crate::cost::Cost;
 use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::ops::Operand;
 use serde_json::{Value, json};
 
 /// Measured limits of a device.
@@ -21,6 +20,8 @@ pub struct Peaks {
     pub fma_flops: f64,
     /// bf16 dot products, if the device has them.
     pub bf16_flops: Option<f64>,
+    /// Dot products of bytes, if the device has them.
+    pub byte_flops: Option<f64>,
     /// Reading memory: the size up to which a working set (of all threads) lives in a level, and the bytes per second;
     /// smallest level first.
     pub read: Vec<(&'static str, usize, f64)>,
@@ -31,7 +32,7 @@ pub struct Peaks {
 pub struct Bound {
     /// The least possible seconds.
     pub seconds: f64,
-    /// `"fma"`, `"bf16 dot"` or a level of memory.
+    /// `"fma"`, `"bf16 dot"`, `"byte dot"` or a level of memory.
     pub by: &'static str,
 }
 
@@ -58,6 +59,7 @@ impl Peaks {
             },
             fma_flops: probe::fma_flops(cpu),
             bf16_flops: probe::bf16_flops(cpu),
+            byte_flops: probe::byte_flops(cpu),
             read: vec![
                 ("L2", l2 * threads, read(l2 / 2)),
                 ("L3", l3.max(l2 * threads), read((l3 / 2).min(16 << 20) / threads)),
@@ -66,11 +68,11 @@ impl Peaks {
         })
     }
 
-    /// The time below which no kernel can go: the larger of arithmetic and traffic. `narrow` says that both factors of
-    /// the products are bf16.
-    pub fn bound(&self, cost: Cost, narrow: bool) -> Bound {
-        let (by, flops) = match self.bf16_flops {
-            Some(flops) if narrow => ("bf16 dot", flops),
+    /// The time below which no kernel can go: the larger of arithmetic and traffic.
+    pub fn bound(&self, cost: Cost, products: Products) -> Bound {
+        let (by, flops) = match (products, self.bf16_flops, self.byte_flops) {
+            (Products::Bf16, Some(flops), _) => ("bf16 dot", flops),
+            (Products::Bytes, _, Some(flops)) => ("byte dot", flops),
             _ => ("fma", self.fma_flops),
         };
         let arithmetic = Bound { seconds: cost.flops as f64 / flops, by };
@@ -87,6 +89,9 @@ impl Peaks {
         let mut out = format!("peaks, {} threads:  fma f32 {:.1} GFLOP/s", self.threads, self.fma_flops / 1e9);
         if let Some(bf16) = self.bf16_flops {
             out.push_str(&format!(",  bf16 dot {:.1} GFLOP/s", bf16 / 1e9));
+        }
+        if let Some(bytes) = self.byte_flops {
+            out.push_str(&format!(",  byte dot {:.1} GOP/s", bytes / 1e9));
         }
         for (name, _, rate) in &self.read {
             out.push_str(&format!(",  {name} read {:.1} GB/s", rate / 1e9));
@@ -105,6 +110,7 @@ impl Peaks {
         let fma = if self.fma_bits > 0 { format!("roof/fma{}", self.fma_bits) } else { "roof/fma".into() };
         let mut lines = vec![line(fma, "f32", Some(self.fma_flops / 1e9), None)];
         lines.extend(self.bf16_flops.map(|f| line("roof/dot_bf16".into(), "bf16", Some(f / 1e9), None)));
+        lines.extend(self.byte_flops.map(|f| line("roof/dot_u8".into(), "u8", Some(f / 1e9), None)));
         let read = |(level, _, rate): &(&str, usize, f64)| {
             line(format!("roof/read_{}", level.to_lowercase()), "f32", None, Some(rate / 1e9))
         };
@@ -113,9 +119,25 @@ impl Peaks {
     }
 }
 
-/// Whether a problem multiplies bf16 by bf16.
-pub(super) fn is_narrow(problem: &dyn crate::ops::AnyOp) -> bool {
-    let inputs = problem.inputs();
-    let narrow = |o: &Option<Operand>| o.is_some_and(|o| o.present && o.dtype == DType::BF16);
-    narrow(&inputs[0]) && narrow(&inputs[1])
+/// What a problem multiplies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Products {
+    /// f32, or what is widened to it.
+    F32,
+    /// bf16 by bf16.
+    Bf16,
+    /// Quantised weights by rounded activations.
+    Bytes,
+}
+
+impl Products {
+    pub(super) fn of(problem: &dyn crate::ops::AnyOp) -> Products {
+        let inputs = problem.inputs();
+        let [lhs, rhs] = [inputs[0], inputs[1]].map(|o| o.filter(|o| o.present));
+        match (lhs, rhs) {
+            (Some(lhs), Some(rhs)) if lhs.dtype.is_float() && rhs.format.quant().is_some() => Products::Bytes,
+            (Some(lhs), Some(rhs)) if lhs.dtype == DType::BF16 && rhs.dtype == DType::BF16 => Products::Bf16,
+            _ => Products::F32,
+        }
+    }
 }

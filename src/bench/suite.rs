@@ -2,7 +2,7 @@
 
 use super::check::{Expected, Verdict, check};
 use super::operands::{Call, Operands};
-use super::peaks::{Bound, Peaks, is_narrow};
+use super::peaks::{Bound, Peaks, Products};
 use super::timing::{Stop, Timing, time};
 use crate::autograd;
 use crate::cost::Cost;
@@ -99,7 +99,7 @@ pub fn bench(call: &Call, device: &Device, peaks: &Peaks, options: Options<'_>) 
         dtype: call.dtype(),
         cost,
         timing,
-        bound: peaks.bound(cost, is_narrow(problem)),
+        bound: peaks.bound(cost, Products::of(problem)),
         verdict,
     })
 }

@@ -38,6 +38,20 @@ fn bf16_chains(steps: usize) -> f32 {
     acc.iter().map(|&a| _mm512_reduce_add_ps(a)).sum()
 }
 
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn byte_chains(steps: usize) -> f32 {
+    use std::arch::x86_64::*;
+    let x = _mm512_set1_epi8(black_box(1));
+    let mut acc = [_mm512_setzero_si512(); CHAINS];
+    for _ in 0..steps {
+        for a in &mut acc {
+            *a = _mm512_dpbusd_epi32(*a, x, x);
+        }
+    }
+    acc.iter().map(|&a| _mm512_reduce_add_epi32(a)).sum::<i32>() as f32
+}
+
 simd_fn! {
     /// Sums a buffer with eight accumulators: as fast as the memory that it lies in.
     fn sum[S](s, x: &[f32]) -> f32 {
@@ -89,6 +103,18 @@ pub fn bf16_flops(device: &Device) -> Option<f64> {
         let flops = (steps * CHAINS * 64 * device.pool().threads()) as f64;
         // SAFETY: `bf16_dot` says that the processor has the features.
         return Some(flops / fastest(device, 15, |_| unsafe { bf16_chains(steps) }));
+    }
+    None
+}
+
+/// Dot products of bytes with 512-bit vectors: operations per second of all threads; `None` if the processor has none.
+pub fn byte_flops(device: &Device) -> Option<f64> {
+    #[cfg(target_arch = "x86_64")]
+    if device.0.caps.avx512_vnni && device.0.caps.isa == Isa::Avx512 {
+        let steps = 400_000;
+        let flops = (steps * CHAINS * 128 * device.pool().threads()) as f64;
+        // SAFETY: the capabilities say that the processor has the features.
+        return Some(flops / fastest(device, 15, |_| unsafe { byte_chains(steps) }));
     }
     None
 }

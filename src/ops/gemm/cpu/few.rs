@@ -109,39 +109,52 @@ simd_fn! {
         let reach = if k == 0 { 0 } else { (ROWS - 1) * lhs.stride + k };
         assert!(lhs.values.len() >= reach && rhs.len() >= steps * KR * nr && acc.len() >= ROWS * nr);
         let mut sums = [[[s.zero(); 2]; ROWS]; UNROLL];
-        let step = |p: usize, sums: &mut [[S::V; 2]; ROWS], whole: bool| {
-            let b = &rhs[p * KR * nr..(p + 1) * KR * nr];
-            for line in (0..size_of_val(b)).step_by(64) {
-                fetch(b.as_ptr().cast::<u8>().wrapping_add(AHEAD_BYTES + line));
-            }
-            let b = [load::<S, R, KR>(s, b), load::<S, R, KR>(s, &b[KR * S::LANES..])];
-            for i in 0..if whole { KR } else { 1 } {
-                for (r, sums) in sums.iter_mut().enumerate() {
-                    // SAFETY: p·KR + i is below k: of the last step, if it is not whole, only the first value is taken.
-                    let a = s.splat(unsafe { *lhs.values.get_unchecked(r * lhs.stride + p * KR + i) });
-                    for (sum, b) in sums.iter_mut().zip(b) {
-                        *sum = s.fma(a, b[i], *sum);
-                    }
-                }
-            }
-        };
         let whole = k / KR;
         let body = whole - whole % UNROLL;
         for p in (0..body).step_by(UNROLL) {
             for (u, sums) in sums.iter_mut().enumerate() {
-                step(p + u, sums, true);
+                step::<S, R, KR, ROWS>(s, lhs, p + u, KR, rhs, sums);
             }
         }
         for p in body..whole {
-            step(p, &mut sums[0], true);
+            step::<S, R, KR, ROWS>(s, lhs, p, KR, rhs, &mut sums[0]);
         }
         if whole < steps {
-            step(whole, &mut sums[0], false);
+            step::<S, R, KR, ROWS>(s, lhs, whole, k % KR, rhs, &mut sums[0]);
         }
         for (r, acc) in acc.chunks_exact_mut(nr).take(ROWS).enumerate() {
             for v in 0..2 {
-                let sum = sums[1..].iter().fold(sums[0][r][v], |sum, more| s.add(sum, more[r][v]));
+                let mut sum = sums[0][r][v];
+                for more in &sums[1..] {
+                    sum = s.add(sum, more[r][v]);
+                }
                 s.store(sum, &mut acc[v * S::LANES..]);
+            }
+        }
+    }
+}
+
+/// Step `p`, of which the first `values` values are there.
+#[inline(always)]
+fn step<S: Simd, R: Lane, const KR: usize, const ROWS: usize>(
+    s: S,
+    lhs: Lhs<'_>,
+    p: usize,
+    values: usize,
+    rhs: &[R],
+    sums: &mut [[S::V; 2]; ROWS],
+) {
+    let b = &rhs[p * KR * 2 * S::LANES..(p + 1) * KR * 2 * S::LANES];
+    for line in (0..size_of_val(b)).step_by(64) {
+        fetch(b.as_ptr().cast::<u8>().wrapping_add(AHEAD_BYTES + line));
+    }
+    let b = [load::<S, R, KR>(s, b), load::<S, R, KR>(s, &b[KR * S::LANES..])];
+    for i in 0..values {
+        for (r, sums) in sums.iter_mut().enumerate() {
+            // SAFETY: p·KR + i is below k, so inside of row r by the assertion in `panel`.
+            let a = s.splat(unsafe { *lhs.values.get_unchecked(r * lhs.stride + p * KR + i) });
+            for (sum, b) in sums.iter_mut().zip(b) {
+                *sum = s.fma(a, b[i], *sum);
             }
         }
     }

@@ -52,8 +52,9 @@ impl Kernels<Cpu> for Gemm {
         dot_row::<Portable>("gemm_dot__portable"),
         #[cfg(target_arch = "x86_64")]
         few_row::<Avx512>("gemm_few_panels32__avx512"),
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(all(target_arch = "x86_64", not(one_isa)))]
         few_row::<Avx2>("gemm_few_panels16__avx2"),
+        #[cfg(not(all(target_arch = "x86_64", one_isa)))]
         few_row::<Portable>("gemm_few_panels16__portable"),
         #[cfg(target_arch = "x86_64")]
         Kernel::new("gemm_bf16_panels32x2__avx512bf16_mr14", bf16::supports, bf16::launch)
@@ -69,10 +70,11 @@ impl Kernels<Cpu> for Gemm {
         tiled_row::<Portable>("gemm_f32_panels16__portable_mr4", &[("mr", 4), ("nr", 16), ("kc", blocked::KC as u32)]),
         #[cfg(target_arch = "x86_64")]
         quant_row::<Vnni512>("gemm_quant__avx512vnni_mr6"),
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(all(target_arch = "x86_64", not(one_isa)))]
         quant_row::<Vnni256>("gemm_quant__avxvnni_mr4"),
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(all(target_arch = "x86_64", not(one_isa)))]
         quant_row::<Avx2>("gemm_quant__avx2_mr4"),
+        #[cfg(not(all(target_arch = "x86_64", one_isa)))]
         quant_row::<Portable>("gemm_quant__portable_mr2"),
     ];
 }

@@ -81,7 +81,8 @@ fn run<D: Dot, K: Kind, O: Lane>(d: D, op: &Gemm, l: &mut Launch<'_, Cpu>) {
     let Some(out) = l.output::<O>(0).filter(|out| !out.is_empty()) else { return };
     let pool = l.pool();
     let (rounded, more) = l.scratch::<u8>().split_at_mut(lhs_len(op) * size_of::<Rounded>());
-    let rounded: &mut [Rounded] = bytemuck::cast_slice_mut(rounded);
+    // (An empty workspace need not be aligned.)
+    let rounded: &mut [Rounded] = bytemuck::try_cast_slice_mut(rounded).unwrap_or_default();
     let rhs = match op.format {
         Format::Blocks(quant) => {
             let more = &mut more[..packed(op, quant).elements(op.rhs_rows(), op.k)];

@@ -42,7 +42,9 @@ dot_fn! {
             *sums = [s.load(acc), s.load(&acc[lanes..])];
         }
         for block in 0..blocks {
-            weights.iter().for_each(|w| w.fetch(block));
+            for w in weights {
+                w.fetch(block);
+            }
             // SAFETY: row r < ROWS of a block below `blocks` is inside of lhs by the assertion above.
             let row = |r: usize| unsafe { &*lhs.as_ptr().add(r * BLOCKS + block) };
             let steps = 8 / W::K::GROUPS;
@@ -55,7 +57,7 @@ dot_fn! {
                 }
                 for g in group * steps..(group + 1) * steps {
                     // SAFETY (here and below): whoever made the weights has checked that they have as many blocks.
-                    let w = weights.map(|w| unsafe { w.integers(d, block, g) });
+                    let w = unsafe { [weights[0].integers(d, block, g), weights[1].integers(d, block, g)] };
                     for (r, ints) in ints.iter_mut().enumerate() {
                         let values = &row(r).values;
                         let x = d.four([values[4 * g], values[4 * g + 1], values[4 * g + 2], values[4 * g + 3]]);
@@ -110,9 +112,9 @@ dot_fn! {
                 d.store(whole, to);
                 sums[2 * i * lanes / BLOCK] = s.add(sums[2 * i * lanes / BLOCK], whole);
             }
-            let [first, second] = sums.map(|v| s.sum(v));
+            let (first, second) = (s.sum(sums[0]), s.sum(sums[1]));
             let two = matches!(quant, Quant::Q6_K);
-            out.start = [first + if two { 0.0 } else { second }, second].map(|sum| -bias * sum as i32);
+            out.start = [-bias * (first + if two { 0.0 } else { second }) as i32, -bias * second as i32];
             out.sum = sign * out.factor * (first + second);
         }
     }

@@ -136,15 +136,19 @@ impl<D: Dot, K: Kind> Weights<D> for Panel<'_, K> {
             Quant::Q4_K => (2 * HALVES + 16 * PANEL_ROWS, 4 * FOURS),
             Quant::Q6_K => (HALVES + 16 * PANEL_ROWS, 6 * FOURS),
         };
+        // No closures here: compiled by themselves, they lack the instruction set.
         // SAFETY: as the caller vouches, the block is there.
         unsafe {
             let (at, i) = self.find(block);
-            let vector = |j: usize| d.load(at.add(head + i * each + j * FOURS + 4 * self.first::<D>()));
-            let nibbles = || if g < 4 { d.low(vector(g)) } else { d.high(vector(g - 4)) };
+            let at = at.add(head + i * each + 4 * self.first::<D>());
+            if K::WIDE {
+                return d.wide(d.load(at.add(g * FOURS)));
+            }
+            let pair = d.load(at.add(g % 4 * FOURS));
+            let nibbles = if g < 4 { d.low(pair) } else { d.high(pair) };
             match K::QUANT {
-                Quant::Q8_0 => d.wide(vector(g)),
-                Quant::Q6_K => d.six(nibbles(), vector(4 + g % 2), g / 2),
-                _ => nibbles(),
+                Quant::Q6_K => d.six(nibbles, d.load(at.add((4 + g % 2) * FOURS)), g / 2),
+                _ => nibbles,
             }
         }
     }
