@@ -52,7 +52,7 @@ impl<'a> Floats<'a> {
 
     /// Every `step`th value from `from` on.
     #[inline(always)]
-    pub fn copy<S: Simd>(self, s: S, from: usize, step: isize, out: &mut [f32]) {
+    pub fn copy<S: Simd>(self, s: S, from: usize, step: usize, out: &mut [f32]) {
         match self {
             Floats::F32(x) => copy(s, x, from, step, out),
             Floats::F16(x) => copy(s, x, from, step, out),
@@ -62,14 +62,10 @@ impl<'a> Floats<'a> {
 }
 
 #[inline(always)]
-fn copy<S: Simd, T: Lane>(s: S, x: &[T], from: usize, step: isize, out: &mut [f32]) {
+fn copy<S: Simd, T: Lane>(s: S, x: &[T], from: usize, step: usize, out: &mut [f32]) {
     if step != 1 {
-        let mut at = from as isize;
-        for out in out {
-            *out = x[at as usize].to_f64() as f32;
-            at += step;
-        }
-        return;
+        let values = x[from..].iter().step_by(step);
+        return out.iter_mut().zip(values).for_each(|(out, x)| *out = x.to_f64() as f32);
     }
     let x = &x[from..from + out.len()];
     let body = x.len() - x.len() % S::LANES;
