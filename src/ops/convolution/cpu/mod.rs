@@ -24,7 +24,7 @@ pub use tiled::{SLOT, tiled};
 
 use super::{Geometry, Padding};
 use crate::backend::Launch;
-use crate::backend::cpu::simd::{Lane, Simd};
+use crate::backend::cpu::simd::{Lane, Simd, fetch};
 use crate::backend::cpu::{Caps, Cpu};
 use crate::dtype::DType;
 use crate::ops::activation::Activation;
@@ -47,6 +47,19 @@ impl<'a> Floats<'a> {
             DType::BF16 => Floats::Bf16(l.input(i)),
             // A problem's checks admit no other dtype.
             _ => Floats::F32(l.input(i)),
+        }
+    }
+
+    /// Asks for values to be brought into L2, as far as they exist.
+    #[inline(always)]
+    pub fn fetch(self, from: usize, count: usize) {
+        fn part<T>(x: &[T], from: usize, count: usize) -> &[T] {
+            &x[from.min(x.len())..(from + count).min(x.len())]
+        }
+        match self {
+            Floats::F32(x) => fetch(part(x, from, count)),
+            Floats::F16(x) => fetch(part(x, from, count)),
+            Floats::Bf16(x) => fetch(part(x, from, count)),
         }
     }
 
