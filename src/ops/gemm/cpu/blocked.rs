@@ -9,7 +9,7 @@
 
 use super::epilogue::{self, Epilogue, Rows};
 use crate::backend::Launch;
-use crate::backend::cpu::simd::{Lane, Simd, fetch};
+use crate::backend::cpu::simd::{Lane, Simd};
 use crate::backend::cpu::{Cpu, Pool};
 use crate::dtype::{Elem, Format};
 use crate::ops::gemm::Gemm;
@@ -56,6 +56,20 @@ pub(super) fn workspace_bytes(op: &Gemm, kr: usize, panels: Format) -> usize {
 
 fn lhs_steps(op: &Gemm, kr: usize) -> usize {
     op.k.div_ceil(kr).div_ceil(KC) * op.m.min(CHUNK_ROWS) * LDA
+}
+
+/// Asks for memory to be brought into L2.
+#[inline(always)]
+#[allow(unsafe_code)]
+fn fetch<E>(data: &[E]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in data.chunks(64 / size_of::<E>()) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: a hint; it reads nothing that the program can see, and the address is that of an element.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = data;
 }
 
 /// Splits `0..len` into `parts` ranges of nearly equal size: where part `i` begins.
