@@ -240,6 +240,13 @@ impl Storage {
         matches!(&self.buffer, Buffer::Cpu(b) if b.is_mapped())
     }
 
+    /// Lets the pages of a mapped file go.
+    pub fn release_pages(&self) {
+        if let Buffer::Cpu(b) = &self.buffer {
+            b.release_pages();
+        }
+    }
+
     pub fn upload(&self, at: usize, from: &[u8]) -> Result<()> {
         self.transfer("upload", from.len(), || {
             with_device!(self.device, |B, d| B::upload(d, self.peel::<B>(), at, from))
@@ -258,6 +265,10 @@ impl Storage {
     }
 
     fn transfer(&self, name: &str, bytes: usize, copy: impl FnOnce() -> Result<()>) -> Result<()> {
+        // A view without elements may begin anywhere, also beyond the end.
+        if bytes == 0 {
+            return Ok(());
+        }
         let profiler = self.device.profiler();
         if !profiler.enabled() {
             return copy();

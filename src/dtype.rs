@@ -186,6 +186,15 @@ impl Quant {
         }
     }
 
+    /// Bytes that the blocks of [`PANEL_ROWS`] rows take in [`Format::BlockPanels`].
+    pub const fn panel_block_bytes(self) -> usize {
+        match self {
+            // The six-bit factors of Q4_K become bytes.
+            Quant::Q4_K => PANEL_ROWS * (self.block_bytes() + 4),
+            _ => PANEL_ROWS * self.block_bytes(),
+        }
+    }
+
     /// Bytes of a row of `k` values, a multiple of [`block_values`](Quant::block_values).
     pub const fn row_bytes(self, k: usize) -> usize {
         k / self.block_values() * self.block_bytes()
@@ -203,6 +212,9 @@ impl Quant {
     }
 }
 
+/// Rows of a panel of [`Format::BlockPanels`].
+pub const PANEL_ROWS: usize = 16;
+
 /// How a tensor's elements are arranged in its bytes; part of every problem that cares.
 ///
 /// `Panels` is what the CPU's matrix kernels read: the matrix `[n, k]` (a weight as `[out, in]`) is cut into
@@ -212,6 +224,16 @@ impl Quant {
 ///
 /// With `gated`, the matrix is a pair of `[n/2, k]` stacked: the first half of each panel's `nr` rows comes from the
 /// gate and the second half from the same rows of the other matrix, so that one tile holds both.
+///
+/// `BlockPanels` is the same for quantised blocks, without loss: a panel is 16 rows ([`PANEL_ROWS`]), the last one filled
+/// up with rows of blocks of zero bytes. A panel stores, for each block along k, one after the other:
+/// - the f16 `d` of each row; of Q4_1 also `m`, of Q4_K also `dmin` of each row;
+/// - Q4_K: for each of 8 groups the byte `scale` of each row, then for each group `min` of each row; Q6_K: for each of 16
+///   groups `scale + 128` of each row;
+/// - for each 32 values, the integers in 64-byte vectors of four consecutive values of the first row, of the second row, …
+///   Q8_0: eight vectors of `q + 128`. The others: four vectors of nibbles, of which the low ones of vector j are values
+///   4j to 4j + 3 and the high ones values 16 + 4j to 16 + 4j + 3. Q6_K (whose nibbles are the low parts): then two vectors of
+///   two-bit parts, of which the bits 2f and 2f + 1 of vector j are those of values 8f + 4j to 8f + 4j + 3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum Format {
     /// Row-major, as the layout says.
@@ -221,14 +243,28 @@ pub enum Format {
     Panels { nr: u16, kr: u16, gated: bool },
     /// Rows of quantised blocks, one behind the other as GGUF files have them; the dtype is u8.
     Blocks(Quant),
+    /// Packed panels of quantised blocks; the dtype is u8.
+    BlockPanels { quant: Quant, gated: bool },
 }
 
 impl Format {
+    /// The kind of blocks, of a quantised format.
+    pub const fn quant(self) -> Option<Quant> {
+        match self {
+            Format::Blocks(quant) | Format::BlockPanels { quant, .. } => Some(quant),
+            Format::Plain | Format::Panels { .. } => None,
+        }
+    }
+
     /// The elements that a matrix of `n` rows and `k` columns takes in this format.
     pub const fn elements(self, n: usize, k: usize) -> usize {
         match self {
             Format::Plain => n * k,
             Format::Blocks(quant) => n * quant.row_bytes(k),
+            Format::BlockPanels { quant, gated } => {
+                let panels = if gated { (n / 2).div_ceil(PANEL_ROWS / 2) } else { n.div_ceil(PANEL_ROWS) };
+                panels * (k / quant.block_values()) * quant.panel_block_bytes()
+            }
             Format::Panels { nr, kr, gated } => {
                 let (nr, kr) = (nr as usize, kr as usize);
                 let panels = if gated { (n / 2).div_ceil(nr / 2) } else { n.div_ceil(nr) };
@@ -244,6 +280,9 @@ impl fmt::Display for Format {
             Format::Plain => f.write_str("plain"),
             Format::Blocks(quant) => f.write_str(quant.name()),
             Format::Panels { nr, kr, gated } => write!(f, "panels{nr}x{kr}{}", if *gated { "g" } else { "" }),
+            Format::BlockPanels { quant, gated } => {
+                write!(f, "{}x{PANEL_ROWS}{}", quant.name(), if *gated { "g" } else { "" })
+            }
         }
     }
 }
@@ -265,11 +304,16 @@ impl FromStr for Format {
         if s == "plain" {
             return Ok(Format::Plain);
         }
-        if let Some(quant) = Quant::ALL.into_iter().find(|q| q.name() == s) {
-            return Ok(Format::Blocks(quant));
+        for quant in Quant::ALL {
+            let packed = |gated| Format::BlockPanels { quant, gated };
+            let forms = [Format::Blocks(quant), packed(false), packed(true)];
+            if let Some(format) = forms.into_iter().find(|f| f.to_string() == s) {
+                return Ok(format);
+            }
         }
         panels().ok_or_else(|| {
-            let known = "known are plain, panels<nr>x<kr>[g] such as panels32x1, and q8_0, q4_0, q4_1, q4_k, q6_k";
+            let known = "known are plain, panels<nr>x<kr>[g] such as panels32x1, and q8_0, q4_0, q4_1, q4_k, q6_k, with x16 \
+                         or x16g behind where packed";
             Error::parse("a format", s, known)
         })
     }
@@ -333,10 +377,10 @@ mod tests {
 
     #[test]
     fn texts_parse_back() {
-        for format in ["plain", "panels32x1", "panels32x2g"] {
+        for format in ["plain", "panels32x1", "panels32x2g", "q4_k", "q8_0x16", "q4_1x16g"] {
             assert_eq!(format.parse::<Format>().unwrap().to_string(), format);
         }
-        for bad in ["panels", "panels0x1", "panels33x1g", "panelsx", "q9"] {
+        for bad in ["panels", "panels0x1", "panels33x1g", "panelsx", "q9", "q4_0x32", "q4_0g"] {
             assert!(bad.parse::<Format>().is_err(), "{bad}");
         }
         let x: Scalar = "0.1".parse().unwrap();

@@ -5,7 +5,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `error` `dtype` `layout` `cost` | vocabulary; strides are in elements |
+//! | `error` `dtype` `layout` `cost` `random` | vocabulary; strides are in elements |
 //! | [`backend`] | how memory is had and work is submitted; nothing in it is named after an op: `cpu` (threads, buffers, vectors), frames of `wgpu` and `cuda` |
 //! | [`profile`] | spans of kernels and layers; tables, JSON, traces |
 //! | `device` | [`Device`]: a backend's device with profiler and memory counters |
@@ -13,10 +13,11 @@
 //! | `autograd` | the walk backwards over the tape |
 //! | [`ops`] | one folder per op: the checked problem, its reference, its cases, its kernels; `run`, `explain`, the catalog |
 //! | [`bench`] | one harness over the catalog: checks, timing, measured peaks |
-//! | [`checkpoint`] | safetensors, mapped and sharded; a view by prefix; synthetic checkpoints |
+//! | [`checkpoint`] | safetensors, mapped and sharded; GGUF; a view by prefix; synthetic checkpoints |
 //! | [`media`] | pictures: resize, crop, normalise; PNG and JPEG with feature `media` |
-//! | [`text`] | ids in and out; tokenizers with feature `text` |
-//! | [`nn`] | layers |
+//! | [`text`] | ids in and out; tokenizers and chat templates with feature `text` |
+//! | [`nn`] | layers; writing on: cache, sampling, beams |
+//! | [`train`] | the loop around a loss: schedule, optimiser, adapters, saving and resuming |
 //! | [`models`] | one per family |
 //! | [`golden`] | reads and judges golden cases |
 //! | `bin/lapidary` | the command line, one file per command |
@@ -25,7 +26,7 @@
 //!
 //! A module imports from those above it in this order, never from a sibling, as `tests/layering.rs` enforces: vocabulary;
 //! backends (never one another); profile; device; tensor; autograd; ops (kernel files import no other op); bench; checkpoint
-//! and media; text (the vocabulary only); nn; models (no `unsafe`, no `cfg(feature)`, no backend); golden and the binary.
+//! and media; text (the vocabulary only); nn; train; models (no `unsafe`, no `cfg(feature)`, no backend); golden and the binary.
 //! The backends are listed in two files only: `device.rs` and those of `ops` that run problems.
 //!
 //! # Safety
@@ -52,8 +53,10 @@ pub mod models;
 pub mod nn;
 pub mod ops;
 pub mod profile;
+mod random;
 mod tensor;
 pub mod text;
+pub mod train;
 
 pub use autograd::{Gradients, NoGrad, backward, no_grad};
 pub use cost::Cost;

@@ -2,7 +2,7 @@
 
 use crate::backend::cpu::MappedBytes;
 use crate::device::{Device, Storage};
-use crate::dtype::{DType, Elem, Format};
+use crate::dtype::{DType, Elem, Format, Quant};
 use crate::error::{Error, Result};
 use crate::layout::{Layout, Shape};
 use std::fmt;
@@ -15,17 +15,26 @@ pub struct Tensor {
     layout: Layout,
     dtype: DType,
     format: Format,
-    node: Option<(Arc<Node>, u8)>,
+    node: Option<Place>,
 }
+
+/// A place on the tape: a step and the number of one of its results.
+pub(crate) type Place = (Arc<Node>, u8);
 
 /// A step of the tape: which tensors it was computed from and how gradients go back through it.
 pub struct Node {
-    /// For each operand, the node and the result's number that it came from.
-    pub(crate) parents: Vec<Option<(Arc<Node>, u8)>>,
+    /// For each operand, where it came from.
+    pub(crate) parents: Vec<Option<Place>>,
     /// How many results the step has.
     pub(crate) outputs: u8,
     /// `None` for a leaf: a tensor whose gradient is wanted.
     pub(crate) backward: Option<Box<dyn Backward>>,
+}
+
+impl Node {
+    pub(crate) fn step(parents: Vec<Option<Place>>, outputs: u8, backward: impl Backward + 'static) -> Arc<Node> {
+        Arc::new(Node { parents, outputs, backward: Some(Box::new(backward)) })
+    }
 }
 
 /// How gradients of a step's results become gradients of its operands.
@@ -60,7 +69,11 @@ impl Tensor {
     /// # Errors
     /// The number of bytes is not the shape's, or memory is short.
     pub fn from_bytes(device: &Device, bytes: &[u8], dtype: DType, shape: &[usize]) -> Result<Tensor> {
-        let tensor = Tensor::empty(device, dtype, Format::Plain, Shape::new(shape)?)?;
+        Tensor::copied(device, bytes, dtype, Format::Plain, Shape::new(shape)?)
+    }
+
+    fn copied(device: &Device, bytes: &[u8], dtype: DType, format: Format, shape: Shape) -> Result<Tensor> {
+        let tensor = Tensor::empty(device, dtype, format, shape)?;
         tensor.check_bytes(bytes.len())?;
         tensor.storage.upload(0, bytes)?;
         Ok(tensor)
@@ -70,19 +83,68 @@ impl Tensor {
     /// copied.
     ///
     /// # Errors
-    /// The number of bytes is not the shape's, or memory is short.
-    pub fn from_mapped(device: &Device, bytes: MappedBytes, dtype: DType, shape: &[usize]) -> Result<Tensor> {
+    /// The number of bytes is not the shape's in this format, a row ends within a quantised block (or blocks are not of
+    /// u8), or memory is short.
+    pub fn from_mapped(
+        device: &Device,
+        bytes: MappedBytes,
+        dtype: DType,
+        format: Format,
+        shape: &[usize],
+    ) -> Result<Tensor> {
         let shape = Shape::new(shape)?;
+        if let Format::Blocks(quant) = format
+            && !(dtype == DType::U8 && shape.rows().1.is_multiple_of(quant.block_values()))
+        {
+            let why = format!("{quant:?} takes u8 and rows of whole blocks of {} values", quant.block_values());
+            return Err(Error::View { view: "blocks", shape: format!("{dtype} {shape}"), why });
+        }
         if !(bytes.as_ptr() as usize).is_multiple_of(dtype.bytes()) {
-            return Tensor::from_bytes(device, &bytes, dtype, &shape);
+            return Tensor::copied(device, &bytes, dtype, format, shape);
         }
         let (len, copy) = (bytes.len(), bytes.clone());
         let Some(storage) = device.map(bytes) else {
-            return Tensor::from_bytes(device, &copy, dtype, &shape);
+            return Tensor::copied(device, &copy, dtype, format, shape);
         };
-        let tensor = Tensor::of(storage, Layout::contiguous(shape), dtype, Format::Plain);
+        let tensor = Tensor::of(storage, Layout::contiguous(shape), dtype, format);
         tensor.check_bytes(len)?;
         Ok(tensor)
+    }
+
+    /// Rows of quantised blocks from their bytes: u8 [.., bytes of a row] as [.., values of a row], sharing its memory.
+    ///
+    /// # Errors
+    /// Not contiguous bytes, or a row is not of whole blocks.
+    pub fn as_blocks(&self, quant: Quant) -> Result<Tensor> {
+        let rows = self.shape().last().copied().unwrap_or(0);
+        let sound = self.dtype == DType::U8 && self.format == Format::Plain && self.layout.is_contiguous();
+        if !sound || self.shape().is_empty() || !rows.is_multiple_of(quant.block_bytes()) {
+            let why = format!("takes contiguous u8 whose rows are blocks of {} bytes", quant.block_bytes());
+            return Err(Error::View { view: quant.name(), shape: self.to_string(), why });
+        }
+        self.with_rows(rows / quant.block_bytes() * quant.block_values(), Format::Blocks(quant))
+    }
+
+    /// The bytes of quantised blocks [.., values of a row]: plain u8 [.., bytes of a row], sharing its memory.
+    ///
+    /// # Errors
+    /// The tensor is not in [`Format::Blocks`].
+    pub fn as_block_bytes(&self) -> Result<Tensor> {
+        let (Format::Blocks(quant), Some(&k)) = (self.format, self.shape().last()) else {
+            let why = "it is not in quantised blocks".into();
+            return Err(Error::View { view: "blocks' bytes", shape: self.to_string(), why });
+        };
+        self.with_rows(quant.row_bytes(k), Format::Plain)
+    }
+
+    /// The same bytes in rows of another extent.
+    fn with_rows(&self, extent: usize, format: Format) -> Result<Tensor> {
+        let mut dims = self.shape().to_vec();
+        if let Some(last) = dims.last_mut() {
+            *last = extent;
+        }
+        let layout = Layout { offset: self.layout.offset, ..Layout::contiguous(Shape::new(&dims)?) };
+        Ok(Tensor { format, ..self.with_layout(layout) })
     }
 
     /// A tensor of zeros.
@@ -197,6 +259,12 @@ impl Tensor {
         Tensor { storage: self.storage.clone(), layout, dtype: self.dtype, format: self.format, node: None }
     }
 
+    /// Tells the system that a mapped tensor's pages will not be needed soon, so that they need not stay in memory. They
+    /// come back from the file when somebody reads them.
+    pub fn release_pages(&self) {
+        self.storage.release_pages();
+    }
+
     /// The same values, off the tape.
     pub fn detach(&self) -> Tensor {
         self.with_layout(self.layout)
@@ -213,7 +281,7 @@ impl Tensor {
         self.node.is_some()
     }
 
-    pub(crate) fn node(&self) -> Option<&(Arc<Node>, u8)> {
+    pub(crate) fn node(&self) -> Option<&Place> {
         self.node.as_ref()
     }
 
@@ -310,6 +378,15 @@ impl TensorMut<'_> {
     /// The range does not lie inside.
     pub fn slice(&mut self, dim: usize, range: std::ops::Range<usize>) -> Result<TensorMut<'_>> {
         let layout = self.layout.slice(dim, range)?;
+        Ok(TensorMut { storage: self.storage, layout, dtype: self.dtype, format: self.format })
+    }
+
+    /// The same elements under other extents.
+    ///
+    /// # Errors
+    /// The number of elements differs, or a strided part does not allow it.
+    pub fn reshape(&mut self, dims: &[usize]) -> Result<TensorMut<'_>> {
+        let layout = self.layout.reshape(dims)?;
         Ok(TensorMut { storage: self.storage, layout, dtype: self.dtype, format: self.format })
     }
 

@@ -1,7 +1,7 @@
 //! Every kernel that this machine can run, on every case, against the f64 reference; contiguous and scattered operands.
 
 use lapidary::Device;
-use lapidary::bench::{Arrangement, Operands, check_rows};
+use lapidary::bench::{Arrangement, Operands, check_rows, parse_call};
 use lapidary::ops::{CATALOG, Class};
 
 /// Cases of model shapes are checked up to this many floating-point operations or bytes; `lapidary check` does all.
@@ -30,6 +30,27 @@ fn every_kernel_agrees_with_the_reference() {
     println!("{checked} checks");
 }
 
+/// Products as gradients ask for them: transposed operands without gaps, which kernels pack in another way than strided
+/// ones.
+#[test]
+fn transposed_products_agree_with_the_reference() {
+    let device = Device::cpu_with_threads(2).unwrap();
+    for text in [
+        "gemm(m=40,n=70,k=29) lhs:strides=1x40 rhs:strides=1x70",
+        "gemm(m=300,n=33,k=530) lhs:strides=1x300 rhs:strides=1x33",
+        "gemm(m=7,n=64,k=9,rhs=bf16) rhs:strides=1x64",
+        "gemm(m=9,n=50,k=77,lhs=bf16,rhs=bf16) lhs:strides=1x9 rhs:strides=1x50",
+        "gemm(batch=3,rhs_batch=3,m=20,n=35,k=11) lhs:strides=220x1x20 rhs:strides=385x1x35",
+        "gemm(m=9,n=21,k=30,gated=true,activation=silu) rhs:strides=1x42",
+    ] {
+        let call = parse_call(text).unwrap();
+        check_rows(&*call.problem, &device, None, &[call.arrangement], &mut |done| {
+            assert_eq!(done.failure(), None, "{} {text}", done.kernel);
+        })
+        .unwrap();
+    }
+}
+
 #[test]
 fn results_do_not_depend_on_the_number_of_threads() {
     let devices = [1, 3].map(|n| Device::cpu_with_threads(n).unwrap());
@@ -39,7 +60,7 @@ fn results_do_not_depend_on_the_number_of_threads() {
             for row in problem.explain(&devices[0], &[]).iter().filter(|r| r.unsupported.is_none()) {
                 let bits = devices.each_ref().map(|device| {
                     let operands = Operands::random(problem, device, 3, &Arrangement::Contiguous).unwrap();
-                    let results = problem.run(device, Some(row.name), &operands.refs()).unwrap();
+                    let results = operands.run(problem, device, Some(row.name)).unwrap();
                     results.into_iter().flatten().map(|t| t.to_bytes().unwrap()).collect::<Vec<_>>()
                 });
                 assert!(bits[0] == bits[1], "{} {}: 1 and 3 threads differ", row.name, problem.text());

@@ -6,13 +6,14 @@ use std::path::Path;
 
 /// Modules in layers. A module may name those of the layers that are listed for it, and itself. The vocabulary is
 /// everybody's.
-const VOCABULARY: &[&str] = &["error", "dtype", "layout", "cost"];
+const VOCABULARY: &[&str] = &["error", "dtype", "layout", "cost", "random"];
 const DOWN_TO_OPS: &[&str] = &["backend", "profile", "device", "tensor", "autograd", "ops"];
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("dtype", &[]),
     ("layout", &[]),
     ("cost", &[]),
+    ("random", &[]),
     ("backend", &[]),
     ("profile", &["backend"]),
     ("device", &["backend", "profile"]),

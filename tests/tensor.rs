@@ -1,8 +1,10 @@
 //! Tensors: views, writing in place, mapped bytes, memory counters, the tape's views, profiling.
 
+use lapidary::ops::concat::concat;
 use lapidary::ops::copy::Copy;
+use lapidary::ops::gather::gather;
 use lapidary::ops::{self, elementwise, gemm};
-use lapidary::{DType, Device, Error, Tensor, backward, no_grad, profile};
+use lapidary::{DType, Device, Error, Format, Quant, Tensor, backward, no_grad, profile};
 
 fn device() -> Device {
     Device::cpu_with_threads(2).unwrap()
@@ -27,6 +29,8 @@ fn views_show_the_same_memory() {
     let middle = t.slice(1, 1..2).unwrap().reshape(&[2, 4]).unwrap();
     assert_eq!(d.memory().current_bytes, before, "a view takes no memory");
     assert_eq!(middle.contiguous().unwrap().to_vec::<f32>().unwrap(), [4.0, 5.0, 6.0, 7.0, 16.0, 17.0, 18.0, 19.0]);
+    let nothing = numbers(&d, &[0, 5]).slice(1, 2..4).unwrap();
+    assert!(nothing.to_vec::<f32>().unwrap().is_empty() && nothing.to_bytes().unwrap().is_empty());
     let repeated = numbers(&d, &[3, 1]).broadcast(&[2, 3, 2]).unwrap();
     assert_eq!(
         repeated.contiguous().unwrap().to_vec::<f32>().unwrap(),
@@ -141,4 +145,41 @@ fn kernels_are_profiled_where_they_run() {
     assert!(profile::table(&events).contains("gemm(m=8"));
     let trace = profile::chrome_trace(&events);
     assert_eq!(trace["traceEvents"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn quantised_rows_are_viewed_joined_gathered_and_multiplied() {
+    let d = Device::cpu_with_threads(2).unwrap();
+    // Rows of one Q8_0 block: factor 1/4, integers row + i - 20.
+    let row = |r: usize| {
+        let integers = (0..32).map(move |i| (r as i32 + i - 20) as i8 as u8);
+        half::f16::from_f32(0.25).to_le_bytes().into_iter().chain(integers)
+    };
+    let bytes = |rows: std::ops::Range<usize>| rows.flat_map(row).collect::<Vec<u8>>();
+    let blocks = |rows: std::ops::Range<usize>| {
+        let plain = Tensor::from_slice(&d, &bytes(rows.clone()), &[rows.len(), 34]).unwrap();
+        plain.as_blocks(Quant::Q8_0).unwrap()
+    };
+    let (a, b) = (blocks(0..3), blocks(3..20));
+    assert_eq!((a.shape(), a.format()), (&[3, 32][..], Format::Blocks(Quant::Q8_0)));
+    let joined = concat(&[&a, &b], 0).unwrap();
+    assert_eq!((joined.shape(), joined.to_bytes().unwrap()), (&[20, 32][..], bytes(0..20)));
+    assert_eq!(joined.as_block_bytes().unwrap().shape(), [20, 34]);
+    assert!(concat(&[&a, &a], 1).is_err() && a.reshape(&[96]).is_err());
+    assert!(Tensor::from_slice(&d, &[0u8; 35], &[35]).unwrap().as_blocks(Quant::Q8_0).is_err());
+
+    let value = |r: usize, i: usize| (r as f32 + i as f32 - 20.0) / 4.0;
+    let ids = Tensor::from_slice(&d, &[19u32, 2], &[2]).unwrap();
+    let rows = gather(&joined, &ids).unwrap().to_vec::<f32>().unwrap();
+    assert!((0..64).all(|at| rows[at] == value([19, 2][at / 32], at % 32)));
+
+    // Whole numbers up to 127 are rounded to themselves.
+    let x: Vec<f32> = (0..32).map(|i| if i == 7 { 127.0 } else { i as f32 }).collect();
+    let want: Vec<f32> = (0..20).map(|r| (0..32).map(|i| x[i] * value(r, i)).sum()).collect();
+    let x = Tensor::from_slice(&d, &x, &[1, 32]).unwrap();
+    let packed = gemm::prepare(&joined, DType::F32, false).unwrap();
+    assert_eq!(packed.format().quant(), Some(Quant::Q8_0));
+    for weight in [&joined, &packed] {
+        assert_eq!(gemm::linear(&x, weight, None).unwrap().to_vec::<f32>().unwrap(), want);
+    }
 }

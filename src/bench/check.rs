@@ -114,7 +114,7 @@ pub fn check(
     operands: &Operands,
     expected: &Expected,
 ) -> Result<Verdict> {
-    let results = problem.run(device, row, &operands.refs())?;
+    let results = operands.run(problem, device, row)?;
     let mut worst: Option<Verdict> = None;
     for (i, o) in problem.outputs().iter().filter(|(_, o)| o.present) {
         let Some(tensor) = &results[i] else { continue };
@@ -150,7 +150,8 @@ fn compare(
         verdict.failure = Some(format!("`{}` has {} elements, the reference {}", o.name, got.len(), want.len()));
         return verdict;
     }
-    let cols = if o.format == crate::Format::Plain { o.shape.rows().1.max(1) } else { 1 };
+    let by_row = o.format == crate::Format::Plain && o.shape.len() > 1;
+    let cols = if by_row { o.shape.rows().1.max(1) } else { 1 };
     // Where rows were sampled, a reference of NaN says that the element was not computed; integers have no other mark.
     let sampled = rows != Sample::ALL;
     let wanted = |i: &usize| match sampled && !o.dtype.is_float() {

@@ -1,11 +1,12 @@
 //! Operands for checks and benches: random, reproducible, and arranged as asked.
 
 use crate::device::Device;
-use crate::dtype::{DType, Elem, Format};
+use crate::dtype::{DType, Elem, Format, Quant};
 use crate::error::{Error, Result};
 use crate::layout::{Layout, MAX_RANK, Shape, Takes};
-use crate::ops::{self, AnyOp, Fill, Operand, Row};
-use crate::tensor::Tensor;
+use crate::ops::{self, AnyOp, Fill, Operand, Results, Row};
+use crate::random::Random;
+use crate::tensor::{Tensor, TensorMut};
 use crate::with_elem;
 
 /// How operands lie in memory.
@@ -25,8 +26,11 @@ pub enum Arrangement {
 pub struct Operands {
     /// For `run`.
     pub tensors: Vec<Option<Tensor>>,
-    /// The same values in row-major order of the logical shape, for references.
+    /// The same values in row-major order of the logical shape, for references; behind them those that results in place
+    /// begin with.
     pub values: Vec<Option<Vec<f64>>>,
+    /// By result: what one in place begins with.
+    initial: Vec<Option<Tensor>>,
 }
 
 impl Arrangement {
@@ -72,20 +76,78 @@ impl Operands {
     /// Memory is short, or strides do not fit the operand.
     pub fn random(problem: &dyn AnyOp, device: &Device, seed: u64, arrangement: &Arrangement) -> Result<Operands> {
         afford(problem, arrangement)?;
-        let mut out = Operands { tensors: Vec::new(), values: Vec::new() };
-        for (i, o) in problem.inputs().iter() {
-            if !o.present {
-                out.tensors.push(None);
-                out.values.push(None);
-                continue;
+        let inputs = problem.inputs();
+        let make = |place: usize, o: &Operand, layout: Layout| {
+            let mut random = Random::new(seed.wrapping_mul(0x100_0003).wrapping_add(place as u64));
+            match o.format.quant() {
+                Some(quant) => quantised(device, o, quant, &mut random),
+                None => with_elem!(o.dtype, T => operand::<T>(device, o, &mut random, layout)),
             }
-            let mut random = Random::new(seed.wrapping_mul(0x100_0003).wrapping_add(i as u64));
-            let layout = arrangement.layout(i, o)?;
-            let (tensor, values) = with_elem!(o.dtype, T => operand::<T>(device, o, &mut random, layout))?;
-            out.tensors.push(Some(tensor));
-            out.values.push(Some(values));
+        };
+        let mut out = Operands { tensors: Vec::new(), values: Vec::new(), initial: Vec::new() };
+        for (i, o) in inputs.iter() {
+            let made = o.present.then(|| make(i, o, arrangement.layout(i, o)?)).transpose()?;
+            let (tensor, values) = made.unzip();
+            out.tensors.push(tensor);
+            out.values.push(values);
+        }
+        for (i, o) in problem.outputs().iter() {
+            let updated = o.present && o.in_place;
+            let made = updated.then(|| make(out.tensors.len() + i, o, Layout::contiguous(o.shape))).transpose()?;
+            let (tensor, values) = made.unzip();
+            out.initial.push(tensor);
+            if o.in_place {
+                out.values.push(values);
+            }
         }
         Ok(out)
+    }
+
+    /// Runs a problem with one kernel (or the one that selection picks); results in place begin with their contents.
+    ///
+    /// # Errors
+    /// The kernel cannot run.
+    pub fn run(&self, problem: &dyn AnyOp, device: &Device, row: Option<&str>) -> Result<Results> {
+        match self.targets(problem, device)? {
+            None => problem.run(device, row, &self.refs()),
+            Some(mut targets) => {
+                self.run_into(problem, device, row, &mut targets)?;
+                Ok(targets)
+            }
+        }
+    }
+
+    /// Where a problem with results in place writes: new tensors, with the contents to begin with. `None` if it has none.
+    ///
+    /// # Errors
+    /// Memory is short.
+    pub(super) fn targets(&self, problem: &dyn AnyOp, device: &Device) -> Result<Option<Results>> {
+        if self.initial.iter().all(Option::is_none) {
+            return Ok(None);
+        }
+        let mut targets = Results::default();
+        for (i, o) in problem.outputs().iter().filter(|(_, o)| o.present) {
+            targets[i] = Some(match &self.initial[i] {
+                Some(initial) => Tensor::from_bytes(device, &initial.to_bytes()?, o.dtype, &o.shape)?,
+                None => Tensor::empty(device, o.dtype, o.format, o.shape)?,
+            });
+        }
+        Ok(Some(targets))
+    }
+
+    /// Runs a problem into [`targets`](Operands::targets).
+    ///
+    /// # Errors
+    /// The kernel cannot run.
+    pub(super) fn run_into(
+        &self,
+        problem: &dyn AnyOp,
+        device: &Device,
+        row: Option<&str>,
+        targets: &mut Results,
+    ) -> Result<()> {
+        let mut outs: Vec<TensorMut<'_>> = targets.iter_mut().flatten().map(Tensor::as_mut).collect::<Result<_>>()?;
+        problem.run_into(device, row, &self.refs(), &mut outs)
     }
 
     /// As `run` takes them.
@@ -108,7 +170,8 @@ fn afford(problem: &dyn AnyOp, arrangement: &Arrangement) -> Result<()> {
         need = need.saturating_add(bytes).saturating_add(host_bytes(o));
     }
     for (_, o) in problem.outputs().iter().filter(|(_, o)| o.present) {
-        need = need.saturating_add(host_bytes(o));
+        // One in place is held as it begins, too.
+        need = need.saturating_add(host_bytes(o).saturating_mul(1 + u64::from(o.in_place)));
     }
     if need > available_bytes() {
         let device = "the host, for operands and references".into();
@@ -119,7 +182,7 @@ fn afford(problem: &dyn AnyOp, arrangement: &Arrangement) -> Result<()> {
 
 fn host_bytes(o: &Operand) -> u64 {
     let each = o.dtype.bytes() + size_of::<f64>() + size_of::<f32>();
-    (o.elements() as u64).saturating_mul(each as u64)
+    (o.elements().max(o.shape.count()) as u64).saturating_mul(each as u64)
 }
 
 /// Memory that Linux says may be had without swapping; elsewhere a guess.
@@ -138,13 +201,48 @@ fn operand<T: Elem>(device: &Device, o: &Operand, random: &mut Random, layout: L
     Ok((if o.format == Format::Plain { tensor } else { ops::pack_rhs::pack(&tensor, o.format)? }, values))
 }
 
+/// Quantised blocks of uniform integers, and what they stand for.
+fn quantised(device: &Device, o: &Operand, quant: Quant, random: &mut Random) -> Result<(Tensor, Vec<f64>)> {
+    let (rows, k) = o.shape.rows();
+    let mut bytes = vec![0u8; rows * quant.row_bytes(k)];
+    bytes.iter_mut().for_each(|b| *b = (random.next() >> 56) as u8);
+    // Where each block has its f16 factors, and of what size they are for values of mean 0 and deviation 1.
+    let factors: &[(usize, f64)] = match quant {
+        Quant::Q8_0 => &[(0, 1.0 / 74.0)],
+        Quant::Q4_0 => &[(0, 1.0 / 4.6)],
+        Quant::Q4_1 => &[(0, 1.0 / 4.6), (2, -7.5 / 4.6)],
+        Quant::Q4_K => &[(0, 1.0 / 4.6 / 32.0), (2, 7.5 / 4.6 / 32.0)],
+        Quant::Q6_K => &[(208, 1.0 / 18.5 / 74.0)],
+    };
+    for block in bytes.chunks_exact_mut(quant.block_bytes()) {
+        for &(at, size) in factors {
+            let factor = half::f16::from_f64(size * (0.75 + 0.5 * random.unit()));
+            block[at..at + 2].copy_from_slice(&factor.to_le_bytes());
+        }
+    }
+    let values = match o.fill {
+        Fill::Bytes => bytes.iter().map(|&b| f64::from(b)).collect(),
+        _ => {
+            let mut values = vec![0f32; rows * k];
+            ops::quant::dequantise(quant, &bytes, &mut values);
+            values.into_iter().map(f64::from).collect()
+        }
+    };
+    let mut dims = o.shape.to_vec();
+    if let Some(last) = dims.last_mut() {
+        *last = quant.row_bytes(k);
+    }
+    let blocks = Tensor::from_bytes(device, &bytes, DType::U8, &dims)?.as_blocks(quant)?;
+    Ok((if o.format == Format::Blocks(quant) { blocks } else { ops::pack_rhs::pack(&blocks, o.format)? }, values))
+}
+
 fn fill<T: Elem>(out: &mut Vec<T>, o: &Operand, random: &mut Random) {
     let count = o.shape.count();
     match o.fill {
-        Fill::Normal if T::DTYPE == DType::U8 => {
+        Fill::Normal | Fill::Bytes if T::DTYPE == DType::U8 => {
             out.extend((0..count).map(|_| T::from_f64((random.next() >> 56) as f64)))
         }
-        Fill::Normal => out.extend((0..count).map(|_| T::from_f64(random.normal()))),
+        Fill::Normal | Fill::Bytes => out.extend((0..count).map(|_| T::from_f64(random.normal()))),
         Fill::Affine { scale, offset } => {
             out.extend((0..count).map(|_| T::from_f64(random.normal() * scale as f64 + offset as f64)));
         }
@@ -313,36 +411,4 @@ pub fn parse_call(text: &str) -> Result<Call> {
     let arrangement =
         if strides.iter().all(Option::is_none) { Arrangement::Contiguous } else { Arrangement::Strides(strides) };
     Ok(Call { case: "", problem, arrangement })
-}
-
-/// A stream of pseudo-random numbers: splitmix64.
-pub(super) struct Random(u64);
-
-impl Random {
-    pub fn new(seed: u64) -> Random {
-        Random(seed ^ 0x6c61_7069_6461_7279)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Uniform in (0, 1].
-    fn unit(&mut self) -> f64 {
-        ((self.next() >> 11) + 1) as f64 / (1u64 << 53) as f64
-    }
-
-    /// By Box and Muller.
-    pub fn normal(&mut self) -> f64 {
-        let (u, v) = (self.unit(), self.unit());
-        (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()
-    }
-
-    pub fn below(&mut self, limit: u32) -> u32 {
-        (self.next() % u64::from(limit.max(1))) as u32
-    }
 }

@@ -1,6 +1,8 @@
-//! A model's folder as it is published: its configuration, its weights, and what it says about preprocessing.
+//! A model as it is published: its configuration, its weights, and what it says about preprocessing; in a folder, or in
+//! one GGUF file.
 
-use super::{Checkpoint, Weights};
+use super::file::is_gguf;
+use super::{Checkpoint, TensorFile, Weights, find, gguf};
 use crate::{Error, Result};
 use serde_json::Value;
 use std::fs;
@@ -9,21 +11,35 @@ use std::path::{Path, PathBuf};
 /// Larger configuration files are refused.
 const MAX_JSON_BYTES: u64 = 64 << 20;
 
-/// An opened folder.
+/// An opened folder, or a GGUF file in the place of one.
 #[derive(Clone)]
 pub struct Folder {
     path: PathBuf,
     config: Value,
     preprocessor: Option<String>,
+    /// The GGUF file, where there is one: everything then comes from it.
+    gguf: Option<Checkpoint>,
 }
 
 impl Folder {
-    /// Reads `config.json` (or `open_clip_config.json`) and `preprocessor_config.json`, if there is one.
+    /// Reads `config.json` (or `open_clip_config.json`) and `preprocessor_config.json`, if there is one. Of a `.gguf`
+    /// file, and of a folder whose only weights are one, reads the file's metadata instead, from which comes a
+    /// configuration of the same kind ([`gguf::config`]).
     ///
     /// # Errors
-    /// There is no configuration, or a file cannot be read or is not JSON.
+    /// There is no configuration, or a file cannot be read or is not what it should be.
     pub fn open(path: impl AsRef<Path>) -> Result<Folder> {
         let path = path.as_ref().to_path_buf();
+        let weights = if path.is_dir() { find(&path).ok() } else { Some(path.clone()) };
+        if let Some(file) = weights.filter(|file| is_gguf(file)) {
+            let checkpoint = Checkpoint::open(&file)?;
+            if let [file] = checkpoint.files()
+                && let Some(metadata) = file.gguf()
+            {
+                let config = gguf::config(&metadata, file.tensors())?;
+                return Ok(Folder { path, config, preprocessor: None, gguf: Some(checkpoint) });
+            }
+        }
         if !path.is_dir() {
             return Err(Error::file(&path, "expected a model's folder, with config.json and weights"));
         }
@@ -34,10 +50,10 @@ impl Folder {
         let config = serde_json::from_str(&text).map_err(|e| Error::file(&file, format!("not JSON: {e}")))?;
         let preprocessor = path.join("preprocessor_config.json");
         let preprocessor = if preprocessor.is_file() { Some(read_text(&preprocessor)?) } else { None };
-        Ok(Folder { path, config, preprocessor })
+        Ok(Folder { path, config, preprocessor, gguf: None })
     }
 
-    /// The folder.
+    /// The folder or file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -57,7 +73,15 @@ impl Folder {
     /// # Errors
     /// As [`Checkpoint::open`].
     pub fn weights(&self) -> Result<Weights> {
-        Ok(Checkpoint::open(&self.path)?.weights())
+        match &self.gguf {
+            Some(checkpoint) => Ok(checkpoint.weights()),
+            None => Ok(Checkpoint::open(&self.path)?.weights()),
+        }
+    }
+
+    /// The metadata of the GGUF file, where there is one.
+    pub fn gguf(&self) -> Option<gguf::Metadata<'_>> {
+        self.gguf.as_ref()?.files().first().and_then(TensorFile::gguf)
     }
 }
 

@@ -1,9 +1,12 @@
-//! Weights in files: safetensors in one file or several, mapped and read where they lie; and writers for them.
+//! Weights in files: safetensors in one file or several, and GGUF, mapped and read where they lie; and a writer of the
+//! former.
 //!
 //! A [`Checkpoint`] knows tensors by their published names, [`Weights`] is a view of it under a prefix. What a file says
 //! is never trusted: a bad one is an [`Error`] that names the file, the tensor and the number that is wrong.
 
+mod file;
 mod folder;
+pub mod gguf;
 mod load;
 mod nearest;
 pub mod safetensors;
@@ -13,9 +16,9 @@ pub mod synth;
 mod view;
 mod writer;
 
+pub use file::{Entry, TensorFile};
 pub use folder::Folder;
-pub use safetensors::TensorFile;
-pub use stored::{Stored, StoredDType};
+pub use stored::{Foreign, Stored, StoredDType};
 pub use view::Weights;
 pub use writer::{Sink, TensorSpec, write_safetensors};
 
@@ -40,8 +43,9 @@ struct Inner {
 }
 
 impl Checkpoint {
-    /// Opens a `.safetensors` file, a `.safetensors.index.json` with its shards, or a folder that holds either: under a
-    /// name that publishers use (`model`, `open_clip_model`, …), or else the only `.safetensors` file there.
+    /// Opens a `.safetensors` file, a `.safetensors.index.json` with its shards, a `.gguf` file, or a folder that holds
+    /// one: under a name that publishers use (`model`, `open_clip_model`, …), or else the only `.safetensors` file there,
+    /// or else the only `.gguf` file. Tensors of a GGUF file go by the names of [`gguf::published_names`].
     ///
     /// All headers are read and checked here; the data is mapped, and read when it is used.
     ///
@@ -54,7 +58,7 @@ impl Checkpoint {
             sharded::open(&path)?
         } else {
             let file = TensorFile::open(&path)?;
-            let tensors = file.index().tensors.keys().map(|name| (name.clone(), 0)).collect();
+            let tensors = file.tensors().keys().map(|name| (name.clone(), 0)).collect();
             (vec![file], tensors)
         };
         Ok(Checkpoint(Arc::new(Inner { path, files, tensors })))
@@ -127,22 +131,25 @@ fn find(folder: &Path) -> Result<PathBuf> {
             }
         }
     }
-    let mut found = Vec::new();
+    let mut files = Vec::new();
     for entry in fs::read_dir(folder).map_err(|e| Error::io(folder, e))? {
-        let path = entry.map_err(|e| Error::io(folder, e))?.path();
-        if path.extension().is_some_and(|e| e == "safetensors") && path.is_file() {
-            found.push(path);
+        files.push(entry.map_err(|e| Error::io(folder, e))?.path());
+    }
+    files.sort();
+    for extension in ["safetensors", "gguf"] {
+        let found = files.iter().filter(|p| p.extension().is_some_and(|e| e == extension) && p.is_file());
+        match found.collect::<Vec<_>>().as_slice() {
+            [] => {}
+            [path] => return Ok(path.to_path_buf()),
+            several => {
+                let names = several.iter().filter_map(|p| p.file_name()).map(|n| n.to_string_lossy());
+                let names: Vec<_> = names.take(20).collect();
+                let (count, names) = (several.len(), names.join(", "));
+                let why =
+                    format!("the folder holds {count} .{extension} files and no index; open one of them: {names}");
+                return Err(Error::file(folder, why));
+            }
         }
     }
-    found.sort();
-    match found.as_slice() {
-        [] => Err(Error::file(folder, "the folder holds no .safetensors file")),
-        [path] => Ok(path.clone()),
-        several => {
-            let names = several.iter().filter_map(|p| p.file_name()).map(|n| n.to_string_lossy());
-            let names: Vec<_> = names.take(20).collect();
-            let why = format!("the folder holds {} .safetensors files and no index; open one of them: ", several.len());
-            Err(Error::file(folder, why + &names.join(", ")))
-        }
-    }
+    Err(Error::file(folder, "the folder holds no .safetensors file and no .gguf file"))
 }

@@ -3,31 +3,19 @@
 //! The format: <https://huggingface.co/docs/safetensors>. Files come from strangers: every number in the header is
 //! checked against the bytes that are there before it is used, and nothing is allocated by what a file claims.
 
-use super::stored::{Stored, StoredDType};
-use crate::backend::cpu::MappedBytes;
+use super::file::Entry;
+use super::stored::StoredDType;
 use crate::{Error, Result};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
 
 /// Longer headers are refused, as by every reader of the format.
 pub const MAX_HEADER_BYTES: usize = 100_000_000;
 
 /// The header's key that is not a tensor.
 pub(super) const METADATA: &str = "__metadata__";
-
-/// What the header says of a tensor, checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// The element type.
-    pub dtype: StoredDType,
-    /// The extents, outermost first; their product times the size of an element is the length of `range`.
-    pub shape: Vec<usize>,
-    /// Where the elements lie, in bytes from the start of the file.
-    pub range: Range<usize>,
-}
 
 /// A checked header: its tensors cover the data of the file without gap or overlap.
 #[derive(Clone, Debug, Default)]
@@ -44,47 +32,6 @@ pub struct Index {
 /// [`Error::File`] that says what is wrong with the first thing that is.
 pub fn parse(path: &Path, bytes: &[u8]) -> Result<Index> {
     parse_header(bytes).map_err(|why| Error::file(path, why))
-}
-
-/// A mapped file and its header.
-pub struct TensorFile {
-    path: Arc<Path>,
-    bytes: MappedBytes,
-    index: Index,
-}
-
-impl TensorFile {
-    /// Maps a file and reads its header.
-    ///
-    /// # Errors
-    /// The file cannot be mapped, or [`parse`] refuses it.
-    pub fn open(path: &Path) -> Result<TensorFile> {
-        let bytes = MappedBytes::open(path)?;
-        let index = parse(path, &bytes)?;
-        Ok(TensorFile { path: path.into(), bytes, index })
-    }
-
-    /// The file.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Its header.
-    pub fn index(&self) -> &Index {
-        &self.index
-    }
-
-    /// A tensor, if it is there.
-    pub fn get(&self, name: &str) -> Option<Stored> {
-        let Entry { dtype, shape, range } = self.index.tensors.get(name)?;
-        Some(Stored {
-            name: name.into(),
-            path: self.path.clone(),
-            dtype: *dtype,
-            shape: shape.clone(),
-            bytes: self.bytes.slice(range.clone()),
-        })
-    }
 }
 
 fn parse_header(bytes: &[u8]) -> Result<Index, String> {
@@ -133,9 +80,9 @@ fn metadata(value: Value) -> Result<BTreeMap<String, String>, String> {
 fn entry(info: &Value, data: usize) -> Result<Entry, String> {
     let info = info.as_object().ok_or("its entry is not an object")?;
     let dtype = info.get("dtype").and_then(Value::as_str).ok_or("it has no `dtype`, or not as a string")?;
-    let known = StoredDType::ALL.iter().copied();
-    let Some(dtype) = known.clone().find(|d| d.header_name() == dtype) else {
-        let known: Vec<&str> = known.map(StoredDType::header_name).collect();
+    let known = StoredDType::PLAIN.iter().copied();
+    let Some(dtype) = known.clone().find(|d| d.header_name() == Some(dtype)) else {
+        let known: Vec<&str> = known.filter_map(StoredDType::header_name).collect();
         return Err(format!("dtype {} is unknown; known are {}", shown(dtype), known.join(", ")));
     };
     let shape = whole_numbers(info, "shape")?;

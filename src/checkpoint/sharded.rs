@@ -1,6 +1,7 @@
 //! The index of a checkpoint in several files: `*.safetensors.index.json`, whose `weight_map` names each tensor's file.
 
-use super::safetensors::{MAX_HEADER_BYTES, TensorFile, shown};
+use super::file::TensorFile;
+use super::safetensors::{MAX_HEADER_BYTES, shown};
 use crate::{Error, Result};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -64,7 +65,7 @@ pub(super) fn open(path: &Path) -> Result<(Vec<TensorFile>, BTreeMap<String, usi
                 files.len() - 1
             }
         };
-        if !files[place].index().tensors.contains_key(&name) {
+        if !files[place].tensors().contains_key(&name) {
             let why = format!("it lacks tensor {}, which {} places in it", shown(&name), path.display());
             return Err(Error::file(files[place].path(), why));
         }

@@ -1,9 +1,11 @@
 //! A tensor as a file stores it: any dtype of the format, and its bytes where they lie.
 
 use crate::backend::cpu::MappedBytes;
-use crate::{DType, Elem, Error, Result};
+use crate::ops::quant::dequantise;
+use crate::{DType, Elem, Error, Quant, Result};
 use bytemuck::Pod;
 use half::{bf16, f16};
+use std::any::Any;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,30 +18,50 @@ macro_rules! stored_dtypes {
         /// Element types of tensors in files. Those that devices lack are cast on the way in.
         #[allow(missing_docs)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum StoredDType { $($variant,)* }
+        pub enum StoredDType {
+            $($variant,)*
+            /// Quantised blocks, in GGUF files only.
+            Blocks(Quant),
+            /// Blocks of GGUF files that can be measured but not read.
+            Foreign(Foreign),
+        }
 
         impl StoredDType {
-            /// All of them.
-            pub const ALL: &[StoredDType] = &[$(StoredDType::$variant,)*];
+            /// Those of safetensors files: an element each.
+            pub const PLAIN: &[StoredDType] = &[$(StoredDType::$variant,)*];
 
-            /// The size of an element in bytes.
+            /// The size in bytes of an element, or of a block.
             pub const fn bytes(self) -> usize {
-                match self { $(StoredDType::$variant => $bytes,)* }
+                match self {
+                    $(StoredDType::$variant => $bytes,)*
+                    StoredDType::Blocks(quant) => quant.block_bytes(),
+                    StoredDType::Foreign(foreign) => foreign.block_bytes,
+                }
             }
 
-            /// The name as text, spelled as [`DType::name`] does: `f32`, `i64`, `bool`, …
+            /// The name as text, spelled as [`DType::name`] does: `f32`, `i64`, `bool`, `q8_0`, …
             pub const fn name(self) -> &'static str {
-                match self { $(StoredDType::$variant => $name,)* }
+                match self {
+                    $(StoredDType::$variant => $name,)*
+                    StoredDType::Blocks(quant) => quant.name(),
+                    StoredDType::Foreign(foreign) => foreign.name,
+                }
             }
 
-            /// The name in the header of a safetensors file: `F32`, `I64`, `BOOL`, …
-            pub const fn header_name(self) -> &'static str {
-                match self { $(StoredDType::$variant => $header,)* }
+            /// The name in the header of a safetensors file: `F32`, `I64`, `BOOL`, …; blocks have none.
+            pub const fn header_name(self) -> Option<&'static str> {
+                match self {
+                    $(StoredDType::$variant => Some($header),)*
+                    StoredDType::Blocks(_) | StoredDType::Foreign(_) => None,
+                }
             }
 
-            /// The same type on devices, where it exists there.
+            /// The same element type on devices, where it exists there.
             pub const fn device(self) -> Option<DType> {
-                match self { $(StoredDType::$variant => $device,)* }
+                match self {
+                    $(StoredDType::$variant => $device,)*
+                    StoredDType::Blocks(_) | StoredDType::Foreign(_) => None,
+                }
             }
         }
     };
@@ -63,10 +85,36 @@ stored_dtypes! {
     F8E8M0 "F8_E8M0" "f8_e8m0" 1 None;
 }
 
+/// A block format by its measures only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Foreign {
+    /// Its name as text, in lower case.
+    pub name: &'static str,
+    /// Values of a block, which lie in one row.
+    pub block_values: usize,
+    /// Bytes of a block.
+    pub block_bytes: usize,
+}
+
 impl StoredDType {
-    /// The size in bytes of a tensor of this type, or `None` where it overflows. (An extent of zero hides no overflow.)
+    /// The values of a block; 1 where elements stand alone.
+    pub const fn block_values(self) -> usize {
+        match self {
+            StoredDType::Blocks(quant) => quant.block_values(),
+            StoredDType::Foreign(foreign) => foreign.block_values,
+            _ => 1,
+        }
+    }
+
+    /// The size in bytes of a tensor of this type, or `None` where it overflows or a row ends within a block. (An extent
+    /// of zero hides no overflow.)
     pub fn bytes_of(self, shape: &[usize]) -> Option<usize> {
-        let bytes = shape.iter().try_fold(self.bytes(), |n, &d| n.checked_mul(d.max(1)))?;
+        let (row, rows) = shape.split_last().map_or((1, shape), |(&row, rows)| (row, rows));
+        if !row.is_multiple_of(self.block_values()) {
+            return None;
+        }
+        let row_bytes = (row / self.block_values()).max(1).checked_mul(self.bytes())?;
+        let bytes = rows.iter().try_fold(row_bytes, |n, &d| n.checked_mul(d.max(1)))?;
         Some(if shape.contains(&0) { 0 } else { bytes })
     }
 }
@@ -101,17 +149,23 @@ pub struct Stored {
     pub dtype: StoredDType,
     /// The extents, outermost first; empty for a scalar.
     pub shape: Vec<usize>,
-    /// The elements, little endian, in row-major order. They may lie at any address.
+    /// The elements, little endian, in row-major order; or rows of blocks. They may lie at any address.
     pub bytes: MappedBytes,
 }
 
 impl Stored {
-    /// The elements as `T`, on the host. Floats are rounded to the nearest value of `T` (as everywhere, what is beyond
-    /// its largest becomes infinite); integers must keep their value, and floats become integers only if they are some.
+    /// The number of elements of its shape.
+    pub fn count(&self) -> usize {
+        self.bytes.len() / self.dtype.bytes() * self.dtype.block_values()
+    }
+
+    /// The elements as `T`, on the host; those of quantised blocks as numbers. Floats are rounded to the nearest value of
+    /// `T` (as everywhere, what is beyond its largest becomes infinite); integers must keep their value, and floats become
+    /// integers only if they are some.
     ///
     /// # Errors
     /// [`Error::Cast`] with the first element that an integer type `T` cannot hold; [`Error::NotSupported`] for
-    /// eight-bit floats.
+    /// eight-bit floats and blocks that cannot be read.
     pub fn to_vec<T: Elem>(&self) -> Result<Vec<T>> {
         if self.dtype.device() == Some(T::DTYPE) {
             return Ok(self.values().collect());
@@ -131,14 +185,28 @@ impl Stored {
             StoredDType::U16 => self.cast(|x: u16| x.into()),
             StoredDType::U8 => self.cast(|x: u8| x.into()),
             StoredDType::Bool => self.cast(|x: u8| f64::from(x != 0)),
-            StoredDType::F8E4M3 | StoredDType::F8E5M2 | StoredDType::F8E8M0 => Err(Error::NotSupported(format!(
-                "{}: tensor `{}` is stored as {}, which cannot be read as {} yet",
-                self.path.display(),
-                self.name,
-                self.dtype,
-                T::DTYPE
-            ))),
+            StoredDType::Blocks(quant) => {
+                let mut values = vec![0f32; self.count()];
+                dequantise(quant, &self.bytes, &mut values);
+                match (&mut values as &mut dyn Any).downcast_mut::<Vec<T>>() {
+                    Some(same) => Ok(std::mem::take(same)),
+                    None => cast(values.into_iter(), f64::from),
+                }
+            }
+            StoredDType::F8E4M3 | StoredDType::F8E5M2 | StoredDType::F8E8M0 | StoredDType::Foreign(_) => {
+                Err(self.unreadable(T::DTYPE.name()))
+            }
         }
+    }
+
+    /// What to say of a tensor in a format that nothing here reads.
+    pub(super) fn unreadable(&self, as_what: &str) -> Error {
+        let quants = Quant::ALL.map(Quant::name).join(", ");
+        let (path, name, dtype) = (self.path.display(), &self.name, self.dtype);
+        Error::NotSupported(format!(
+            "{path}: tensor `{name}` is stored as {dtype}, which cannot be read as {as_what} yet; of quantised formats \
+             {quants} can"
+        ))
     }
 
     /// The elements of an integer or bool tensor (ids, indices, masks), exactly.
@@ -175,18 +243,22 @@ impl Stored {
     }
 
     fn cast<S: Pod + fmt::Display, T: Elem>(&self, to_f64: impl Fn(S) -> f64) -> Result<Vec<T>> {
-        if T::DTYPE.is_float() {
-            return Ok(self.values().map(|x| T::from_f64(to_f64(x))).collect());
-        }
-        let exact = |(index, x): (usize, S)| {
-            let wide = to_f64(x);
-            let cast = T::from_f64(wide);
-            // `from_f64` truncates and saturates, so any value that does not come back does not fit.
-            let fits = cast.to_f64() == wide;
-            if fits { Ok(cast) } else { Err(Error::Cast { value: x.to_string(), index, dtype: T::DTYPE }) }
-        };
-        self.values().enumerate().map(exact).collect()
+        cast(self.values(), to_f64)
     }
+}
+
+fn cast<S: Copy + fmt::Display, T: Elem>(values: impl Iterator<Item = S>, to_f64: impl Fn(S) -> f64) -> Result<Vec<T>> {
+    if T::DTYPE.is_float() {
+        return Ok(values.map(|x| T::from_f64(to_f64(x))).collect());
+    }
+    let exact = |(index, x): (usize, S)| {
+        let wide = to_f64(x);
+        let cast = T::from_f64(wide);
+        // `from_f64` truncates and saturates, so any value that does not come back does not fit.
+        let fits = cast.to_f64() == wide;
+        if fits { Ok(cast) } else { Err(Error::Cast { value: x.to_string(), index, dtype: T::DTYPE }) }
+    };
+    values.enumerate().map(exact).collect()
 }
 
 impl fmt::Debug for Stored {

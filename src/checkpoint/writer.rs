@@ -98,7 +98,14 @@ fn header(tensors: &[TensorSpec]) -> Result<(String, Vec<usize>), String> {
         let Some((bytes, end)) = place else {
             return Err(format!("tensor {} of shape {:?} is too large", shown(&tensor.name), tensor.shape));
         };
-        let entry = json!({"dtype": tensor.dtype.header_name(), "shape": tensor.shape, "data_offsets": [at, end]});
+        let Some(dtype) = tensor.dtype.header_name() else {
+            return Err(format!(
+                "tensor {} of {} cannot be written: the format has no blocks",
+                shown(&tensor.name),
+                tensor.dtype
+            ));
+        };
+        let entry = json!({"dtype": dtype, "shape": tensor.shape, "data_offsets": [at, end]});
         map.insert(tensor.name.clone(), entry);
         sizes.push(bytes);
         at = end;

@@ -1,13 +1,14 @@
 //! Cases of CLIP, in both layouts.
 
+use super::training::{Leaves, add_gradients};
 use super::vit::preprocess;
 use super::{Case, Outputs};
 use crate::checkpoint::Folder;
 use crate::media::ImageProcessor;
-use crate::models::clip::Clip;
+use crate::models::clip::{Clip, contrastive_loss};
 use crate::nn::{Precision, Scope, Taps};
 use crate::text::{Padding, Tokenizer};
-use crate::{Device, Error, Result};
+use crate::{Device, Error, Result, Tensor};
 
 pub(super) fn compute(case: &Case, device: &Device, precision: Precision) -> Result<Outputs> {
     if case.task == "preprocess" && case.checkpoint().join("config.json").is_file() {
@@ -17,15 +18,19 @@ pub(super) fn compute(case: &Case, device: &Device, precision: Precision) -> Res
         return preprocess_alone(case);
     }
     let folder = Folder::open(case.checkpoint())?;
-    let load = || {
-        let scope = Scope::new(folder.weights()?, device, precision);
-        Clip::load(&scope, folder.config(), folder.preprocessor())
-    };
+    let scope = Scope::new(folder.weights()?, device, precision);
+    let load = || Clip::load(&scope, folder.config(), folder.preprocessor());
     let mut run = Run { case, out: Outputs::default(), taps: Taps::all() };
     match case.task.as_str() {
         "encode_image" => run.encode_image(&load()?, device, "pixel_values").map(drop)?,
         "encode_text" => run.encode_text(&load()?, "input_ids").map(drop)?,
-        "score" => run.score(&load()?, device)?,
+        "score" => run.score(&load()?, device).map(drop)?,
+        "loss" => {
+            let leaves = Leaves::of(&folder.weights()?, device)?;
+            let clip = Clip::load(&leaves.scope(scope.clone()), folder.config(), folder.preprocessor())?;
+            let loss = contrastive_loss(&run.score(&clip, device)?)?;
+            add_gradients(case, &mut run.out, &loss, &leaves)?;
+        }
         _ => return Err(case.unsupported()),
     }
     // The two references name intermediate results in their own ways.
@@ -50,7 +55,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn encode_image(&mut self, clip: &Clip, device: &Device, input: &str) -> Result<crate::Tensor> {
+    fn encode_image(&mut self, clip: &Clip, device: &Device, input: &str) -> Result<Tensor> {
         let pixel_values = match self.case.has_input(input) {
             true => self.case.input(input)?.tensor(device)?,
             false => {
@@ -67,7 +72,7 @@ impl Run<'_> {
         Ok(features)
     }
 
-    fn encode_text(&mut self, clip: &Clip, input: &str) -> Result<crate::Tensor> {
+    fn encode_text(&mut self, clip: &Clip, input: &str) -> Result<Tensor> {
         let (ids, len, mask) = match (self.case.has_input(input), self.case.texts("prompts")) {
             (true, _) => {
                 let (ids, len) = self.case.ids(input)?;
@@ -98,7 +103,7 @@ impl Run<'_> {
         Ok(features)
     }
 
-    fn score(&mut self, clip: &Clip, device: &Device) -> Result<()> {
+    fn score(&mut self, clip: &Clip, device: &Device) -> Result<Tensor> {
         let named = |a, b| if self.case.has_input(a) { a } else { b };
         let (image, text) = (named("image", "pixel_values"), named("text", "input_ids"));
         let image_features = self.encode_image(clip, device, image)?;
@@ -108,7 +113,8 @@ impl Run<'_> {
         self.out.add("logits_per_text", &scores.logits_per_image.transpose(0, 1)?)?;
         self.out.add("probs", &scores.probs)?;
         self.out.add("image_embeds", &scores.image_embeds)?;
-        self.out.add("text_embeds", &scores.text_embeds)
+        self.out.add("text_embeds", &scores.text_embeds)?;
+        Ok(scores.logits_per_image)
     }
 }
 

@@ -7,13 +7,16 @@
 //! computed; all others are owed.
 
 mod clip;
+mod llama;
+mod ringattention;
 mod rvq;
+mod training;
 mod value;
 mod vit;
 
 pub use value::{Outputs, Value};
 
-use crate::checkpoint::{Checkpoint, Stored};
+use crate::checkpoint::{Checkpoint, Folder, Stored};
 use crate::media::Image;
 use crate::nn::Precision;
 use crate::{Device, Error, Result};
@@ -137,6 +140,8 @@ impl Case {
         let computed = match (self.family.as_str(), self.task.as_str()) {
             ("vit", _) => vit::compute(self, device, precision),
             ("clip", _) => clip::compute(self, device, precision),
+            ("llama", _) => llama::compute(self, device, precision),
+            ("ringattention", _) => ringattention::compute(self, device),
             ("rvq", _) => rvq::compute(self, device),
             (family, _) => Err(Error::NotSupported(format!("family {family}"))),
         };
@@ -145,10 +150,15 @@ impl Case {
             Err(Error::NotSupported(what)) => return Ok(Outcome::Unsupported(what)),
             Err(other) => return Err(other),
         };
+        let mask = self.ids_or_none("attention_mask")?;
         let mut rows = Vec::new();
         for (name, limit) in &self.outputs {
             match got.get(name) {
-                Some(value) => rows.push(value.judge(name, *limit, &self.expected.get(name)?)?),
+                Some(value) => {
+                    let want = self.expected.get(name)?;
+                    let value = value.without_padding(mask.as_deref(), &want)?;
+                    rows.push(value.judge(name, *limit, &want)?);
+                }
                 None if name.starts_with("debug.") => {}
                 None => return Ok(Outcome::Unsupported(format!("output `{name}` of {} {}", self.family, self.task))),
             }
@@ -187,6 +197,29 @@ impl Case {
     fn ids(&self, name: &str) -> Result<(Vec<u32>, usize)> {
         let stored = self.input(name)?;
         Ok((stored.to_vec::<u32>()?, stored.shape.last().copied().unwrap_or(1)))
+    }
+
+    /// As [`ids`](Case::ids), of an input that a case may lack.
+    fn ids_or_none(&self, name: &str) -> Result<Option<Vec<u32>>> {
+        if self.has_input(name) { self.ids(name).map(|(ids, _)| Some(ids)) } else { Ok(None) }
+    }
+
+    /// A special token: from the options, else `generation_config.json`, else `config.json`; there may be several.
+    fn token_ids(&self, key: &str, folder: &Folder) -> Result<Vec<u32>> {
+        let path = self.checkpoint().join("generation_config.json");
+        let generation: Json = match fs::read_to_string(&path) {
+            Ok(text) => serde_json::from_str(&text).map_err(|e| Error::file(&path, format!("not JSON: {e}")))?,
+            Err(_) => Json::Null,
+        };
+        let places = [&self.options, &generation, folder.config()];
+        let found = places.iter().find_map(|json| json.get(key).filter(|v| !v.is_null()));
+        let one = |v: &Json| v.as_u64().and_then(|n| u32::try_from(n).ok());
+        let ids = match found {
+            None => Some(Vec::new()),
+            Some(Json::Array(list)) => list.iter().map(one).collect(),
+            Some(value) => one(value).map(|id| vec![id]),
+        };
+        ids.ok_or_else(|| Error::file(&self.folder, format!("`{key}` must be a token id or a list of them")))
     }
 
     fn flag(&self, key: &str) -> bool {

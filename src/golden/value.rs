@@ -43,6 +43,23 @@ impl Outputs {
 }
 
 impl Value {
+    /// The value with zeros at padded places, where the case's expected ones were cleared: a mask [batch, len] hides rows
+    /// of [batch, len, …] that are all 0 in what is expected.
+    pub(super) fn without_padding(&self, mask: Option<&[u32]>, want: &Stored) -> Result<Value> {
+        let mut value = self.clone();
+        let (Some(mask), [batch, len, ..]) = (mask, want.shape.as_slice()) else { return Ok(value) };
+        if mask.len() != batch * len || self.shape != want.shape || !is_float(want) {
+            return Ok(value);
+        }
+        let width = self.values.len() / mask.len().max(1);
+        let expected = want.to_vec::<f32>()?;
+        let hidden = || (0..mask.len()).filter(|&i| mask[i] == 0).flat_map(|i| i * width..(i + 1) * width);
+        if hidden().all(|i| expected[i] == 0.0) {
+            hidden().for_each(|i| value.values[i] = 0.0);
+        }
+        Ok(value)
+    }
+
     /// Holds the value against what was expected.
     pub(super) fn judge(&self, name: &str, limit: Limit, want: &Stored) -> Result<Judged> {
         let expected: Vec<f64> = match limit {

@@ -91,6 +91,17 @@ impl<'a> Config<'a> {
         }
     }
 
+    /// Token ids: a number or a list of them; none if it is absent.
+    pub fn ids(&self, key: &str) -> Result<Vec<u32>> {
+        let one = |v: &Value| v.as_u64().and_then(|n| u32::try_from(n).ok());
+        match self.get(key) {
+            None => Some(Vec::new()),
+            Some(Value::Array(list)) => list.iter().map(one).collect(),
+            Some(value) => one(value).map(|id| vec![id]),
+        }
+        .ok_or_else(|| self.wrong(key, "a token id or a list of them"))
+    }
+
     /// An activation under the name that published configurations give it.
     pub fn activation(&self, key: &str, default: &str) -> Result<Activation> {
         let name = match self.get(key) {

@@ -2,7 +2,12 @@
 
 pub mod clip;
 mod config;
+pub mod llama;
+mod tokens;
 pub mod vit;
+pub mod writing;
+
+pub use tokens::{chat_template, tokenizer};
 
 use crate::checkpoint::Folder;
 use crate::nn::{Precision, Scope};
@@ -16,6 +21,8 @@ pub enum Family {
     Vit,
     /// CLIP, in either layout.
     Clip,
+    /// Llama and what is shaped like it.
+    Llama,
 }
 
 impl Family {
@@ -30,7 +37,10 @@ impl Family {
         match config.get("model_type").and_then(Value::as_str) {
             Some("vit" | "dinov2") => Ok(Family::Vit),
             Some("clip") => Ok(Family::Clip),
-            Some(other) => Err(Error::NotSupported(format!("model family `{other}`; known are vit, dinov2 and clip"))),
+            Some("llama") => Ok(Family::Llama),
+            Some(other) => {
+                Err(Error::NotSupported(format!("model family `{other}`; known are vit, dinov2, clip and llama")))
+            }
             None => Err(Error::Config("config.json has no `model_type`, so the model's family is unknown".into())),
         }
     }
@@ -40,6 +50,7 @@ impl Family {
         match self {
             Family::Vit => "vit",
             Family::Clip => "clip",
+            Family::Llama => "llama",
         }
     }
 }
@@ -48,6 +59,7 @@ impl Family {
 pub enum Model {
     Vit(Box<vit::Vit>),
     Clip(Box<clip::Clip>),
+    Llama(Box<llama::Llama>),
 }
 
 /// Loads the model of a folder, of the family that its configuration names.
@@ -61,5 +73,6 @@ pub fn load(folder: &Folder, device: &Device, precision: Precision) -> Result<Mo
     Ok(match family {
         Family::Vit => Model::Vit(Box::new(vit::Vit::load(&scope, config, preprocessor)?)),
         Family::Clip => Model::Clip(Box::new(clip::Clip::load(&scope, config, preprocessor)?)),
+        Family::Llama => Model::Llama(Box::new(llama::Llama::load(&scope, config)?)),
     })
 }

@@ -48,7 +48,7 @@ impl SelfAttention {
     /// # Errors
     /// A tensor is missing or has another shape.
     pub fn load(qkv: &[Scope; 3], out: &Scope, width: usize, heads: Heads, qkv_bias: bool) -> Result<SelfAttention> {
-        let stacked = Linear::stacked(qkv, width, heads.width(), qkv_bias)?;
+        let stacked = Linear::stacked(qkv, width, &[heads.width(); 3], qkv_bias)?;
         Ok(SelfAttention::new(stacked, Linear::load(out, heads.width(), width, true)?, heads, out))
     }
 

@@ -17,6 +17,11 @@ impl Taps {
         Taps(Some(Vec::new()))
     }
 
+    /// Whether somebody listens.
+    pub fn listens(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Notes a tensor; the name is made only if somebody listens.
     pub fn add(&mut self, name: impl FnOnce() -> String, tensor: &Tensor) {
         if let Some(list) = &mut self.0 {

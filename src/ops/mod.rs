@@ -8,9 +8,13 @@
 //! Tensors have the last dimension innermost; strides are in elements.
 
 pub mod activation;
+pub mod adamw;
 pub mod argmax;
+mod attend;
 pub mod attention;
+pub mod attention_bwd;
 pub mod attention_merge;
+pub mod cache_append;
 pub mod cast;
 pub mod concat;
 pub mod conv;
@@ -18,13 +22,18 @@ pub mod conv_bwd_weight;
 pub mod conv_transpose;
 mod convolution;
 pub mod copy;
+pub mod cross_entropy;
+pub mod cross_entropy_bwd;
 pub mod elementwise;
 pub mod gather;
 pub mod gemm;
 pub mod group_norm;
 pub mod interpolate;
+mod labels;
 pub mod layer_norm;
+pub mod lstm;
 mod norm;
+pub mod norm_bwd;
 pub mod pack_rhs;
 pub mod pad;
 mod panels;
@@ -34,17 +43,22 @@ pub mod quant;
 mod real;
 pub mod reduce;
 pub mod rms_norm;
+pub mod rope;
 mod run;
 pub mod rvq_decode;
 pub mod rvq_encode;
+pub mod scatter_add;
 pub mod softmax;
+pub mod softmax_bwd;
+mod tape;
 pub mod topk;
 pub mod unpatchify;
 pub mod view;
 
 pub use problem::{Case, Class, Fill, Inputs, Operand, Outputs, Sample, Tolerance};
 pub use real::Real;
-pub use run::{AnyCase, AnyOp, Entry, Results, Row, explain, run, run_into, run_row};
+pub use run::{AnyCase, AnyOp, Entry, Results, Row, explain, run, run_into, run_row, run_row_into};
+pub use tape::recomputed;
 
 use crate::backend::{Kernels, cpu::Cpu, cuda::Cuda, wgpu::Wgpu};
 use crate::cost::Cost;
@@ -58,29 +72,39 @@ use std::str::FromStr;
 macro_rules! for_each_op {
     ($then:ident) => {
         $then! {
+            adamw::AdamW,
             argmax::Argmax,
             attention::Attention,
+            attention_bwd::AttentionBwd,
             attention_merge::AttentionMerge,
+            cache_append::CacheAppend,
             cast::Cast,
             concat::Concat,
             conv::Conv,
             conv_bwd_weight::ConvBwdWeight,
             conv_transpose::ConvTranspose,
             copy::Copy,
+            cross_entropy::CrossEntropy,
+            cross_entropy_bwd::CrossEntropyBwd,
             elementwise::Elementwise,
             gather::Gather,
             gemm::Gemm,
             group_norm::GroupNorm,
             interpolate::Interpolate,
             layer_norm::LayerNorm,
+            lstm::Lstm,
+            norm_bwd::NormBwd,
             pack_rhs::PackRhs,
             pad::Pad,
             patchify::Patchify,
             reduce::Reduce,
             rms_norm::RmsNorm,
+            rope::Rope,
             rvq_decode::RvqDecode,
             rvq_encode::RvqEncode,
+            scatter_add::ScatterAdd,
             softmax::Softmax,
+            softmax_bwd::SoftmaxBwd,
             topk::TopK,
             unpatchify::Unpatchify,
         }
@@ -129,11 +153,14 @@ pub trait Op:
     fn inputs(&self) -> Inputs;
     /// The results.
     fn outputs(&self) -> Outputs;
-    /// Floating-point operations; traffic is counted from the operands by [`cost`](Op::cost).
+    /// Floating-point operations; traffic is counted from operands and results by [`cost`](Op::cost).
     fn flops(&self) -> u64;
-    /// Work and least traffic: each operand element once.
+    /// Work and least traffic: each element of an operand and of a result once, of a result in place twice.
     fn cost(&self) -> Cost {
-        Cost { flops: self.flops(), bytes_read: self.inputs().bytes(), bytes_written: self.outputs().bytes() }
+        let outputs = self.outputs();
+        let updated: u64 = outputs.iter().filter(|(_, o)| o.in_place).map(|(_, o)| o.bytes()).sum();
+        let bytes_read = self.inputs().bytes().saturating_add(updated);
+        Cost { flops: self.flops(), bytes_read, bytes_written: outputs.bytes() }
     }
     /// What results are held against.
     fn tolerance(&self) -> Tolerance {
@@ -144,13 +171,22 @@ pub trait Op:
     /// The results by plain loops, as the paper or the definition has them. Operands are in row-major order of their
     /// logical shape; absent ones are `None`. Rows that `rows` does not want may hold anything; results that the
     /// problem lacks are empty.
+    ///
+    /// Behind the operands follow, one for each result in place, the contents that it begins with; the reference returns
+    /// what they become, in full.
     fn reference<T: Real>(&self, inputs: &[Option<Vec<T>>], rows: Sample) -> Vec<Vec<T>>;
 
     /// Which operands and results (as bit masks) the tape keeps for [`grad`](Op::grad).
     fn keeps(&self) -> (u32, u32) {
         (!0, 0)
     }
-    /// The gradients of the operands from those of the results. The default differentiates [`compose`](Op::compose).
+    /// As [`keeps`](Op::keeps), where only the gradients of the operands in the bit mask `needs` will be asked for: ops that
+    /// can keep less then say so here.
+    fn keeps_for(&self, _needs: u32) -> (u32, u32) {
+        self.keeps()
+    }
+    /// The gradients of the operands from those of the results: f32 whatever the operand's dtype, `None` for an operand
+    /// that has none or that [need](Saved::needs) not have it. The default differentiates [`compose`](Op::compose).
     ///
     /// # Errors
     /// The op has no gradient.
@@ -168,6 +204,30 @@ pub struct Saved<O> {
     pub op: O,
     pub inputs: Vec<Option<Tensor>>,
     pub outputs: Vec<Option<Tensor>>,
+    /// The operands, as a bit mask, whose gradients are asked for.
+    pub needs: u32,
+}
+
+impl<O> Saved<O> {
+    /// Whether the gradient of operand `i` is asked for.
+    pub fn needs(&self, i: usize) -> bool {
+        self.needs >> i & 1 == 1
+    }
+
+    /// A kept operand.
+    pub(crate) fn input(&self, i: usize) -> &Tensor {
+        self.inputs[i].as_ref().expect("keeps() names it")
+    }
+
+    /// A kept result.
+    pub(crate) fn output(&self, i: usize) -> &Tensor {
+        self.outputs[i].as_ref().expect("keeps() names it")
+    }
+}
+
+/// The gradient that an op does not have, and why.
+pub(crate) fn no_grad_of<O: Op>(op: &O, why: &str) -> Result<Vec<Option<Tensor>>> {
+    Err(Error::NotSupported(format!("{op} has no gradient: {why}")))
 }
 
 /// The first result, which every op has.

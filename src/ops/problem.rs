@@ -9,8 +9,11 @@ use std::ops::Deref;
 /// How an operand is filled for checks and benches. Never zeros: they hide errors and draw less power.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fill {
-    /// Random normal numbers, mean 0 and deviation 1 (u8: uniform bytes).
+    /// Random normal numbers, mean 0 and deviation 1 (u8: uniform bytes; quantised blocks: uniform integers with factors
+    /// that give a deviation of about 1).
     Normal,
+    /// As [`Normal`](Fill::Normal), for quantised blocks of which a reference gets the bytes instead of their values.
+    Bytes,
     /// Random normal numbers times a factor, plus an offset.
     Affine { scale: f32, offset: f32 },
     /// Uniform integers below a limit.
@@ -28,8 +31,10 @@ pub struct Operand {
     pub format: Format,
     /// Whether this problem has it.
     pub present: bool,
-    /// Operands only.
+    /// Of operands, and of the contents that results in place begin with.
     pub fill: Fill,
+    /// Operands only: no gradient goes back to it, as to a table or a setting.
+    pub constant: bool,
     /// Results only: the kernel also reads it, so that it exists only with `run_into`.
     pub in_place: bool,
 }
@@ -47,6 +52,7 @@ impl Operand {
             format: Format::Plain,
             present: true,
             fill: Fill::Normal,
+            constant: false,
             in_place: false,
         }
     }
@@ -61,6 +67,16 @@ impl Operand {
 
     pub fn fill(self, fill: Fill) -> Operand {
         Operand { fill, ..self }
+    }
+
+    /// Without a gradient.
+    pub fn constant(self) -> Operand {
+        Operand { constant: true, ..self }
+    }
+
+    /// A result that is updated where it lies.
+    pub fn in_place(self) -> Operand {
+        Operand { in_place: true, ..self }
     }
 
     /// Elements in memory, padding of a packed format included.
@@ -158,7 +174,8 @@ fn parse_case<P: super::Op>(fields: &str) -> P {
 }
 
 /// Which rows of the first result a reference computes; the others may hold anything. Large problems are checked on
-/// a sample. A row is the last dimension of a result; row `i` of every result is computed where `wants(i)`.
+/// a sample. A row is the last dimension of a result (of one dimension: an element); row `i` of every result is computed
+/// where `wants(i)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sample {
     every: usize,

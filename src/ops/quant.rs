@@ -7,6 +7,7 @@ use half::f16;
 ///
 /// # Panics
 /// A slice is shorter than that.
+#[inline(always)] // into functions that are compiled for an instruction set
 pub fn dequantise_block(quant: Quant, block: &[u8], out: &mut [f32]) {
     let half = |at: usize| f16::from_le_bytes([block[at], block[at + 1]]).to_f32();
     match quant {
@@ -47,6 +48,7 @@ pub fn dequantise_block(quant: Quant, block: &[u8], out: &mut [f32]) {
 }
 
 /// Low nibbles make the first half, high nibbles the second.
+#[inline(always)]
 fn nibbles(packed: &[u8], out: &mut [f32], value: impl Fn(f32) -> f32) {
     let (low, high) = out.split_at_mut(packed.len());
     for ((&q, low), high) in packed.iter().zip(low).zip(high) {
@@ -66,6 +68,7 @@ pub(crate) fn q4_k_factors(packed: &[u8], group: usize) -> (u8, u8) {
 }
 
 /// The six bits of value `i` of a [`Quant::Q6_K`] block; 32 stands for zero.
+#[inline(always)]
 pub(crate) fn q6_k_value(block: &[u8], i: usize) -> u8 {
     // Halves of 128 values; in each, four runs of 32 share 64 bytes of low and 32 bytes of high bits.
     let (half, run, l) = (i / 128, i % 128 / 32, i % 32);
@@ -75,6 +78,7 @@ pub(crate) fn q6_k_value(block: &[u8], i: usize) -> u8 {
 }
 
 /// Rows of blocks as numbers; `bytes` and `out` hold whole blocks, as many as each other.
+#[inline(always)]
 pub fn dequantise(quant: Quant, bytes: &[u8], out: &mut [f32]) {
     for (block, out) in bytes.chunks_exact(quant.block_bytes()).zip(out.chunks_exact_mut(quant.block_values())) {
         dequantise_block(quant, block, out);

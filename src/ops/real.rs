@@ -23,6 +23,9 @@ pub trait Real:
     /// Where a problem's definition rounds an intermediate value to a dtype, the plain computation rounds too; the
     /// oracle does not.
     fn rounded(self, dtype: DType) -> Self;
+    /// As [`rounded`](Real::rounded), where values are rounded to 8-bit integers times a factor that they share: the
+    /// largest magnitude over 127.
+    fn rounded_together(values: &mut [Self]);
     fn exp(self) -> Self;
     fn ln(self) -> Self;
     fn sqrt(self) -> Self;
@@ -48,6 +51,7 @@ impl Real for f64 {
     fn rounded(self, _: DType) -> f64 {
         self
     }
+    fn rounded_together(_: &mut [f64]) {}
     fn exp(self) -> f64 {
         f64::exp(self)
     }
@@ -86,6 +90,12 @@ impl Real for f32 {
             DType::F16 => half::f16::from_f32(self).to_f32(),
             DType::BF16 => half::bf16::from_f32(self).to_f32(),
             _ => self,
+        }
+    }
+    fn rounded_together(values: &mut [f32]) {
+        let factor = values.iter().fold(0f32, |m, x| m.max(x.abs())) / 127.0;
+        if factor > 0.0 {
+            values.iter_mut().for_each(|x| *x = (*x / factor).round_ties_even() * factor);
         }
     }
     fn exp(self) -> f32 {

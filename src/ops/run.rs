@@ -11,7 +11,6 @@ use crate::error::{Error, Result, Unsupported};
 use crate::layout::{Layout, Shape};
 use crate::profile::What;
 use crate::tensor::{Backward, Node, Tensor, TensorMut};
-use std::sync::Arc;
 
 /// The results of a problem, in order; those that it lacks are `None`.
 pub type Results = [Option<Tensor>; MAX_OUT];
@@ -38,11 +37,25 @@ pub fn run_row<O: Op>(op: &O, device: &Device, row: Option<&str>, inputs: &[Opti
 /// # Errors
 /// As [`run`]; or a tensor is not as the problem's result, or an operand is on the tape.
 pub fn run_into<O: Op>(op: &O, device: &Device, inputs: &[Option<&Tensor>], outs: &mut [TensorMut<'_>]) -> Result<()> {
-    if autograd::recording() && inputs.iter().flatten().any(|t| t.has_node()) {
+    run_row_into(op, device, None, inputs, outs)
+}
+
+/// As [`run_into`], with a kernel chosen by name.
+///
+/// # Errors
+/// As [`run_into`]; or there is no such kernel, or it cannot take the problem.
+pub fn run_row_into<O: Op>(
+    op: &O,
+    device: &Device,
+    row: Option<&str>,
+    inputs: &[Option<&Tensor>],
+    outs: &mut [TensorMut<'_>],
+) -> Result<()> {
+    if autograd::records(inputs.iter().copied().flatten()) {
         let why = "an operand is on the tape, which needs values that do not change; use no_grad() or run()";
         return Err(Error::problem(O::NAME, why));
     }
-    with_device!(device, |B, d| exec::<B, O>(op, device, d, None, inputs, Some(outs))).map(drop)
+    with_device!(device, |B, d| exec::<B, O>(op, device, d, row, inputs, Some(outs))).map(drop)
 }
 
 fn exec<B: Member, O: Op + Kernels<B>>(
@@ -247,21 +260,20 @@ impl<O: Op> Backward for Recorded<O> {
 }
 
 fn record<O: Op>(op: &O, inputs: &[Option<&Tensor>], results: Results) -> Result<Results> {
-    if !autograd::recording() || !inputs.iter().flatten().any(|t| t.has_node()) {
+    if !autograd::records(inputs.iter().copied().flatten()) {
         return Ok(results);
     }
-    let (keep_in, keep_out) = op.keeps();
+    let parents: Vec<_> = inputs.iter().map(|t| t.and_then(|t| t.node().cloned())).collect();
+    let needs = parents.iter().enumerate().fold(0, |mask, (i, parent)| mask | u32::from(parent.is_some()) << i);
+    let (keep_in, keep_out) = op.keeps_for(needs);
     let kept = |mask: u32, i: usize, t: Option<&Tensor>| t.filter(|_| mask >> i & 1 == 1).map(Tensor::detach);
     let saved = Saved {
         op: op.clone(),
         inputs: inputs.iter().enumerate().map(|(i, t)| kept(keep_in, i, *t)).collect(),
         outputs: results.iter().enumerate().map(|(i, t)| kept(keep_out, i, t.as_ref())).collect(),
+        needs,
     };
-    let node = Arc::new(Node {
-        parents: inputs.iter().map(|t| t.and_then(|t| t.node().cloned())).collect(),
-        outputs: MAX_OUT as u8,
-        backward: Some(Box::new(Recorded(saved))),
-    });
+    let node = Node::step(parents, MAX_OUT as u8, Recorded(saved));
     let mut i = 0;
     Ok(results.map(|t| {
         i += 1;
@@ -271,12 +283,13 @@ fn record<O: Op>(op: &O, inputs: &[Option<&Tensor>], results: Results) -> Result
 
 /// The default gradient of a fused op: its composition is run again on the tape, and walked back.
 pub(super) fn grad_of_composition<O: Op>(saved: &Saved<O>, grads: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
-    let leaves: Vec<Option<Tensor>> = saved.inputs.iter().map(|t| t.as_ref().map(Tensor::with_grad)).collect();
+    let leaf =
+        |(i, t): (usize, &Option<Tensor>)| t.as_ref().map(|t| if saved.needs(i) { t.with_grad() } else { t.clone() });
+    let leaves: Vec<Option<Tensor>> = saved.inputs.iter().enumerate().map(leaf).collect();
     let composed = autograd::enabled(|| saved.op.compose(&leaves))
         .ok_or_else(|| Error::NotSupported(format!("the gradient of {}", saved.op)))??;
-    let roots: Vec<(Tensor, Tensor)> =
-        composed.into_iter().zip(grads).filter_map(|(t, g)| Some((t, g.clone()?))).collect();
-    let found = autograd::backward(&roots, super::elementwise::add)?;
+    let roots = composed.into_iter().zip(grads).filter_map(|(t, g)| Some((t, g.clone()?)));
+    let found = autograd::backward(roots.filter(|(t, _)| t.has_node()), super::elementwise::add)?;
     Ok(leaves.iter().map(|leaf| leaf.as_ref().and_then(|l| found.get(l).cloned())).collect())
 }
 
@@ -320,6 +333,13 @@ pub trait AnyOp: Send + Sync {
     fn tolerance(&self) -> Tolerance;
     fn explain(&self, device: &Device, layouts: &[Option<Layout>]) -> Vec<Row>;
     fn run(&self, device: &Device, row: Option<&str>, inputs: &[Option<&Tensor>]) -> Result<Results>;
+    fn run_into(
+        &self,
+        device: &Device,
+        row: Option<&str>,
+        inputs: &[Option<&Tensor>],
+        outs: &mut [TensorMut<'_>],
+    ) -> Result<()>;
     /// The oracle.
     fn reference(&self, inputs: &[Option<Vec<f64>>], rows: Sample) -> Vec<Vec<f64>>;
     /// The plain computation in f32.
@@ -352,6 +372,15 @@ impl<O: Op> AnyOp for O {
     }
     fn run(&self, device: &Device, row: Option<&str>, inputs: &[Option<&Tensor>]) -> Result<Results> {
         run_row(self, device, row, inputs)
+    }
+    fn run_into(
+        &self,
+        device: &Device,
+        row: Option<&str>,
+        inputs: &[Option<&Tensor>],
+        outs: &mut [TensorMut<'_>],
+    ) -> Result<()> {
+        run_row_into(self, device, row, inputs, outs)
     }
     fn reference(&self, inputs: &[Option<Vec<f64>>], rows: Sample) -> Vec<Vec<f64>> {
         Op::reference(self, inputs, rows)

@@ -5,8 +5,8 @@ use crate::autograd;
 use crate::error::{Error, Result};
 use crate::layout::{Layout, Shape};
 use crate::tensor::{Backward, Node, Tensor};
+use std::iter::once;
 use std::ops::Range;
-use std::sync::Arc;
 
 impl Tensor {
     /// The same elements under other extents.
@@ -48,6 +48,31 @@ impl Tensor {
         view(self, self.layout().slice(dim, range)?, Way::Slice { dim, start })
     }
 
+    /// Consecutive parts of one dimension, of these sizes: on the tape one step, whose gradient is put together by a single
+    /// copy (that of a [`slice`](Tensor::slice) is filled up with zeros).
+    ///
+    /// # Errors
+    /// No such dimension, the sizes do not add up to its extent, or there are more than 255.
+    pub fn split(&self, dim: usize, sizes: &[usize]) -> Result<Vec<Tensor>> {
+        let fail = |why: String| Err(Error::View { view: "split", shape: self.to_string(), why });
+        let Ok(outputs) = u8::try_from(sizes.len()) else { return fail("more than 255 parts".into()) };
+        if self.shape().get(dim).copied() != sizes.iter().try_fold(0usize, |n, &size| n.checked_add(size)) {
+            return fail(format!("dimension {dim} does not consist of {sizes:?}"));
+        }
+        let mut start = 0;
+        let mut parts = Vec::with_capacity(sizes.len());
+        for size in sizes {
+            parts.push(self.detach().slice(dim, start..start + size)?);
+            start += size;
+        }
+        if !autograd::records(once(self)) {
+            return Ok(parts);
+        }
+        let shapes = parts.iter().map(|t| t.layout().shape).collect();
+        let node = Node::step(vec![self.node().cloned()], outputs, Parts { dim, shapes });
+        Ok((0..outputs).zip(parts).map(|(i, part)| part.with_node(node.clone(), i)).collect())
+    }
+
     /// Repeats extents of 1, and adds dimensions in front, without copying.
     ///
     /// # Errors
@@ -70,14 +95,11 @@ fn view(tensor: &Tensor, layout: Layout, way: Way) -> Result<Tensor> {
         return Err(Error::View { view: "a view", shape: tensor.to_string(), why });
     }
     let out = tensor.with_layout(layout);
-    match tensor.node() {
-        Some(parent) if autograd::recording() => {
-            let backward = Viewed { way, from: tensor.layout().shape };
-            let node = Node { parents: vec![Some(parent.clone())], outputs: 1, backward: Some(Box::new(backward)) };
-            Ok(out.with_node(Arc::new(node), 0))
-        }
-        _ => Ok(out),
+    if !autograd::records(once(tensor)) {
+        return Ok(out);
     }
+    let node = Node::step(vec![tensor.node().cloned()], 1, Viewed { way, from: tensor.layout().shape });
+    Ok(out.with_node(node, 0))
 }
 
 struct Viewed {
@@ -89,7 +111,7 @@ impl Backward for Viewed {
     fn backward(&self, grads: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
         let Some(Some(grad)) = grads.first() else { return Ok(vec![None]) };
         let back = match &self.way {
-            Way::Reshape => grad.contiguous()?.reshape(&self.from)?,
+            Way::Reshape => grad.reshape(&self.from).or_else(|_| grad.contiguous()?.reshape(&self.from))?,
             Way::Permute(order) => {
                 let mut inverse = vec![0; order.len()];
                 for (i, &d) in order.iter().enumerate() {
@@ -107,18 +129,43 @@ impl Backward for Viewed {
                 let end = start + grad.shape()[dim];
                 super::concat::concat(&[&zeros(start)?, grad, &zeros(self.from[dim] - end)?], dim)?
             }
-            Way::Broadcast => {
-                // Sum over the dimensions that were added or repeated.
-                let lead = grad.shape().len() - self.from.len();
-                let mut sum = grad.contiguous()?;
-                for dim in 0..grad.shape().len() {
-                    if dim < lead || self.from[dim - lead] != grad.shape()[dim] {
-                        sum = super::reduce::sum(&sum, dim)?;
-                    }
-                }
-                sum.reshape(&self.from)?
-            }
+            Way::Broadcast => unrepeat(grad, &self.from)?,
         };
         Ok(vec![Some(back)])
+    }
+}
+
+/// The sum over the dimensions that were added in front or repeated; neighbours are summed as one.
+fn unrepeat(grad: &Tensor, from: &Shape) -> Result<Tensor> {
+    let lead = grad.shape().len() - from.len();
+    let repeated = |dim: usize| dim < lead || from[dim - lead] != grad.shape()[dim];
+    // Runs of dimensions that are all summed or all kept, as one extent each.
+    let mut runs: Vec<(bool, usize)> = Vec::new();
+    for (dim, &n) in grad.shape().iter().enumerate() {
+        match runs.last_mut() {
+            Some((summed, extent)) if *summed == repeated(dim) => *extent *= n,
+            _ => runs.push((repeated(dim), n)),
+        }
+    }
+    let extents: Vec<usize> = runs.iter().map(|run| run.1).collect();
+    let mut sum = grad.contiguous()?.reshape(&extents)?;
+    for (i, _) in runs.iter().enumerate().filter(|(_, run)| run.0) {
+        sum = super::reduce::sum(&sum, i)?;
+    }
+    sum.reshape(from)
+}
+
+struct Parts {
+    dim: usize,
+    shapes: Vec<Shape>,
+}
+
+impl Backward for Parts {
+    fn backward(&self, grads: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
+        let Some(any) = grads.iter().flatten().next() else { return Ok(vec![None]) };
+        let absent = |shape: &Shape| Tensor::zeros(any.device(), any.dtype(), shape);
+        let parts = self.shapes.iter().zip(grads).map(|(shape, grad)| grad.clone().map_or_else(|| absent(shape), Ok));
+        let parts: Vec<Tensor> = parts.collect::<Result<_>>()?;
+        Ok(vec![Some(super::concat::concat(&parts.iter().collect::<Vec<_>>(), self.dim)?)])
     }
 }

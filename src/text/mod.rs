@@ -1,15 +1,51 @@
 //! Text as models see it: ids in, ids out.
 //!
 //! Models take and give token ids and never need a tokeniser. [`Tokenizer`] turns text into ids and back by a
-//! checkpoint's `tokenizer.json`; it works with the feature `text` only, and says so without it. [`Encoding`] makes a
+//! checkpoint's `tokenizer.json` or a [`Vocab`], [`Stream`] gives the text of ids that come one by one, [`ChatTemplate`]
+//! makes one text of a conversation; they work with the feature `text` only, and say so without it. [`Encoding`] makes a
 //! rectangle of rows of different lengths.
 
-#[cfg_attr(not(feature = "text"), path = "tokenizer_absent.rs")]
+#[cfg(not(feature = "text"))]
+mod absent;
+#[cfg(feature = "text")]
+mod beside;
+#[cfg(feature = "text")]
+mod build;
+#[cfg(feature = "text")]
+mod chat;
+#[cfg(feature = "text")]
+mod python;
+mod stop;
+#[cfg(feature = "text")]
+mod stream;
+#[cfg(feature = "text")]
 mod tokenizer;
+mod vocab;
 
-pub use tokenizer::Tokenizer;
+#[cfg(not(feature = "text"))]
+pub use absent::{ChatTemplate, Stream, Tokenizer};
+pub use stop::StopStrings;
+pub use vocab::{TokenKind, Vocab};
+#[cfg(feature = "text")]
+pub use {chat::ChatTemplate, stream::Stream, tokenizer::Tokenizer};
 
 use crate::error::{Error, Result};
+
+/// What somebody says in a conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Who: `system`, `user` or `assistant`.
+    pub role: String,
+    /// What.
+    pub content: String,
+}
+
+impl Message {
+    /// What somebody says.
+    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Message {
+        Message { role: role.into(), content: content.into() }
+    }
+}
 
 /// How long the rows of a batch become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,8 +1,10 @@
-//! Text to ids and back by a checkpoint's `tokenizer.json`.
+//! Text to ids and back by a checkpoint's `tokenizer.json`, or by a vocabulary from elsewhere.
 
-use super::{Encoding, Padding};
+use super::beside::Beside;
+use super::stream::{Pieces, Stream};
+use super::{Encoding, Padding, Vocab, build};
 use crate::error::{Error, Result};
-use serde_json::Value;
+use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use tokenizers::{DecoderWrapper, ModelWrapper};
 
@@ -11,6 +13,10 @@ use tokenizers::{DecoderWrapper, ModelWrapper};
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     path: PathBuf,
+    pub(super) pieces: Pieces,
+    bos_id: Option<u32>,
+    eos_id: Option<u32>,
+    end_ids: Vec<u32>,
     pad_id: Option<u32>,
     max_length: Option<usize>,
     /// What the vocabulary puts at the end of a word, where the decoder in the file leaves it standing (CLIP).
@@ -20,9 +26,12 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Reads `tokenizer.json`, from its own path or its folder, and from `tokenizer_config.json` beside it, if there is
-    /// one, the padding token, the longest row (`model_max_length`) and the side to cut. Fails where a file cannot be
-    /// read or is not what it should be.
+    /// Reads `tokenizer.json`, from its own path or its folder, and from the files beside it, as far as there are any:
+    /// the padding token, the longest row (`model_max_length`) and the side to cut from `tokenizer_config.json`; begin and
+    /// end tokens from there, `special_tokens_map.json`, `generation_config.json` or `config.json`. Fails where a file
+    /// cannot be read or is not what it should be.
+    ///
+    /// The vocabulary of a GGUF file comes with its metadata: see [`models::tokenizer`](crate::models::tokenizer).
     pub fn open(path: impl AsRef<Path>) -> Result<Tokenizer> {
         let path = path.as_ref();
         let path = if path.is_dir() {
@@ -36,48 +45,85 @@ impl Tokenizer {
             path.to_path_buf()
         };
         let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, e))?;
-        let mut inner =
-            tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| Error::file(&path, format!("no tokeniser: {e}")))?;
+        // Merges that contradict the vocabulary make it panic.
+        let inner = catch_unwind(|| tokenizers::Tokenizer::from_bytes(bytes));
+        let inner = inner.unwrap_or_else(|_| Err("its merges do not fit its vocabulary".into()));
+        let mut inner = inner.map_err(|e| Error::file(&path, format!("no tokeniser: {e}")))?;
         // Cutting and padding happen here, not within `encode`, which must give all of a text.
         let own_padding = inner.get_padding().map(|padding| padding.pad_id);
         let own_length = inner.get_truncation().map(|truncation| truncation.max_length);
         inner.with_padding(None).with_truncation(None).map_err(|e| Error::file(&path, e.to_string()))?;
+        let mut tokenizer = Tokenizer::new(inner, &path);
+        (tokenizer.pad_id, tokenizer.max_length) = (own_padding, own_length);
+        tokenizer.configure()?;
+        Ok(tokenizer)
+    }
+
+    /// A tokeniser of a vocabulary; `path` is the file that it came from, for messages. Fails where the vocabulary
+    /// contradicts itself, or is of a kind that is not known.
+    pub fn from_vocab(path: impl AsRef<Path>, vocab: &Vocab) -> Result<Tokenizer> {
+        let path = path.as_ref();
+        let mut tokenizer = Tokenizer::new(build::build(path, vocab)?, path);
+        (tokenizer.bos_id, tokenizer.eos_id, tokenizer.pad_id) = (vocab.bos_id, vocab.eos_id, vocab.pad_id);
+        vocab.eos_id.iter().chain(&vocab.other_end_ids).for_each(|&id| tokenizer.add_end(id));
+        Ok(tokenizer)
+    }
+
+    fn new(inner: tokenizers::Tokenizer, path: &Path) -> Tokenizer {
         let word_end = match (inner.get_model(), inner.get_decoder()) {
             (ModelWrapper::BPE(model), Some(DecoderWrapper::ByteLevel(_))) => model.end_of_word_suffix.clone(),
             _ => None,
         };
-        let mut tokenizer = Tokenizer {
+        let word_end = word_end.filter(|end| !end.is_empty());
+        let decoder = inner.get_decoder().and_then(|decoder| serde_json::to_value(decoder).ok()).unwrap_or_default();
+        let pieces = if word_end.is_some() { Pieces::Whole } else { Pieces::of(&decoder) };
+        Tokenizer {
             inner,
-            path: path.clone(),
-            pad_id: own_padding,
-            max_length: own_length,
-            word_end: word_end.filter(|end| !end.is_empty()),
+            path: path.to_path_buf(),
+            pieces,
+            bos_id: None,
+            eos_id: None,
+            end_ids: Vec::new(),
+            pad_id: None,
+            max_length: None,
+            word_end,
             cut_left: false,
-        };
-        let config = path.with_file_name("tokenizer_config.json");
-        if config.exists() {
-            tokenizer.configure(&config)?;
         }
-        Ok(tokenizer)
     }
 
-    fn configure(&mut self, path: &Path) -> Result<()> {
-        let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-        let config: Value = serde_json::from_slice(&bytes).map_err(|e| Error::file(path, format!("no JSON: {e}")))?;
-        let key = |name: &str| config.get(name).filter(|value| !value.is_null());
-        if let Some(token) = key("pad_token") {
-            let text = token.as_str().or_else(|| token.get("content")?.as_str());
-            let text = text.ok_or_else(|| Error::file(path, format!("`pad_token` must be a token, is {token}")))?;
-            self.pad_id = self.inner.token_to_id(text).or(self.pad_id);
-        }
-        if let Some(length) = key("model_max_length") {
+    /// Reads what stands beside the tokeniser's file.
+    fn configure(&mut self) -> Result<()> {
+        let config = Beside::open(&self.path, "tokenizer_config.json")?;
+        let map = Beside::open(&self.path, "special_tokens_map.json")?;
+        let token = |key: &str| -> Result<Option<u32>> {
+            let text = config.token(key)?.or(map.token(key)?);
+            Ok(text.and_then(|text| self.inner.token_to_id(&text)))
+        };
+        let (bos, eos, pad) = (token("bos_token")?, token("eos_token")?, token("pad_token")?);
+        if let Some(length) = config.key("model_max_length") {
             let number = length.as_f64().filter(|n| *n >= 1.0);
-            let number = number.ok_or_else(|| Error::file(path, format!("`model_max_length` cannot be {length}")))?;
+            let number = number.ok_or_else(|| config.wrong("model_max_length", "a positive number"))?;
             // Python writes 1e30 for "without limit".
             self.max_length = (number <= f64::from(u32::MAX)).then_some(number as usize);
         }
-        self.cut_left = key("truncation_side").is_some_and(|side| side == "left");
+        self.cut_left = config.key("truncation_side").is_some_and(|side| side == "left");
+        self.pad_id = pad.or(self.pad_id);
+        (self.bos_id, self.eos_id) = (bos, eos);
+        eos.iter().for_each(|&id| self.add_end(id));
+        for file in ["generation_config.json", "config.json"] {
+            let model = Beside::open(&self.path, file)?;
+            let ends = model.ids("eos_token_id")?;
+            self.eos_id = self.eos_id.or(ends.first().copied());
+            self.bos_id = self.bos_id.or(model.ids("bos_token_id")?.first().copied());
+            ends.into_iter().for_each(|id| self.add_end(id));
+        }
         Ok(())
+    }
+
+    fn add_end(&mut self, id: u32) {
+        if !self.end_ids.contains(&id) {
+            self.end_ids.push(id);
+        }
     }
 
     /// Sets the most tokens of a row that [`encode_batch`](Self::encode_batch) gives, special ones included.
@@ -94,6 +140,33 @@ impl Tokenizer {
     /// The id that fills short rows, if the checkpoint names one.
     pub fn pad_id(&self) -> Option<u32> {
         self.pad_id
+    }
+
+    /// The id before a text, if the checkpoint names one.
+    pub fn bos_id(&self) -> Option<u32> {
+        self.bos_id
+    }
+
+    /// The id after a text, if the checkpoint names one.
+    pub fn eos_id(&self) -> Option<u32> {
+        self.eos_id
+    }
+
+    /// All ids that end what a model says: the one after a text, and others such as the end of its turn.
+    pub fn end_ids(&self) -> &[u32] {
+        &self.end_ids
+    }
+
+    /// The text of an id as the vocabulary writes it, such as `</s>` or `Ġthe`; for chat templates and lists.
+    pub fn token_text(&self, id: u32) -> Option<String> {
+        self.token(id, false)
+    }
+
+    /// As the decoder gets it, unless it is a special token that is skipped.
+    pub(super) fn token(&self, id: u32, skip_special: bool) -> Option<String> {
+        let added = self.inner.get_added_vocabulary();
+        let token = added.simple_id_to_token(id).or_else(|| self.inner.id_to_token(id))?;
+        if skip_special && added.is_special_token(&token) { None } else { Some(token) }
     }
 
     /// The id of a token, such as `</s>`.
@@ -123,6 +196,11 @@ impl Tokenizer {
             Some(end) => text.replace(end, " ").trim().to_owned(),
             None => text,
         })
+    }
+
+    /// The text of ids that come one by one; special tokens add nothing if `skip_special`.
+    pub fn stream(&self, skip_special: bool) -> Stream<'_> {
+        Stream::new(self, skip_special)
     }
 
     fn encoded(&self, text: &str, add_special: bool) -> Result<tokenizers::Encoding> {

@@ -82,6 +82,22 @@ impl Buffer {
         }
     }
 
+    /// Lets the pages that lie wholly inside of a mapped part go; others are left alone.
+    pub(crate) fn release_pages(&self) {
+        #[cfg(unix)]
+        if let Bytes::Mapped(m) = &self.0 {
+            const PAGE: usize = 4096;
+            let (start, end) = (m.range.start.next_multiple_of(PAGE), m.range.end / PAGE * PAGE);
+            if start < end {
+                // SAFETY: the mapping is of a file, private and never written: what is dropped is read again from it.
+                let advised =
+                    unsafe { m.map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, end - start) };
+                // Advice only: where the system does not take it, pages stay.
+                let _ = advised;
+            }
+        }
+    }
+
     /// The first byte. Writing through it needs [`Buffer::is_mapped`] to be false and the caller to be the only one
     /// who reads or writes these bytes meanwhile.
     pub(crate) fn ptr(&self) -> *mut u8 {

@@ -38,6 +38,10 @@ pub struct Caps {
     /// Whether they are faster than widening to f32: Intel's cores issue one every four cycles, half the rate of f32
     /// products; AMD's one or two a cycle.
     pub bf16_dot_is_fast: bool,
+    /// Whether it has dot products of bytes: AVX512_VNNI.
+    pub avx512_vnni: bool,
+    /// The same for 256-bit vectors without AVX-512: AVX-VNNI.
+    pub avx_vnni: bool,
     /// Threads of the pool. Only selection may look at it: how work is divided must not depend on it.
     pub threads: usize,
     /// Data cache sizes of one core (L1, L2) and of the socket (L3), in bytes.
@@ -71,6 +75,8 @@ impl Device {
             isa: best_isa(),
             bf16_dot: has_bf16_dot(),
             bf16_dot_is_fast: has_bf16_dot() && !is_intel(),
+            avx512_vnni: has_vnni()[0],
+            avx_vnni: has_vnni()[1],
             threads,
             cache_bytes: cache_bytes(),
         };
@@ -87,8 +93,9 @@ impl Device {
         let caps = &self.0.caps;
         let [l1, l2, l3] = caps.cache_bytes.map(|b| b >> 10);
         let bf16 = if caps.bf16_dot { " + bf16 dot" } else { "" };
+        let vnni = if caps.avx512_vnni || caps.avx_vnni { " + vnni" } else { "" };
         let isa = caps.isa.name();
-        format!("{}; {isa}{bf16}; {} threads; L1 {l1} KiB, L2 {l2} KiB, L3 {l3} KiB", processor(), caps.threads)
+        format!("{}; {isa}{bf16}{vnni}; {} threads; L1 {l1} KiB, L2 {l2} KiB, L3 {l3} KiB", processor(), caps.threads)
     }
 }
 
@@ -162,11 +169,13 @@ impl<'a> Launch<'a, Cpu> {
 
     /// The workspace, holding arbitrary values. Empty if the row asked for none, or it was taken before.
     pub fn scratch<T: Elem>(&mut self) -> &'a mut [T] {
-        self.workspace.take().map_or(&mut [], |arg| {
-            let len = arg.elements / size_of::<T>();
-            // SAFETY: the workspace is a fresh buffer of `elements` bytes aligned for any element, used by nobody else.
-            unsafe { std::slice::from_raw_parts_mut(arg.buffer.ptr().cast(), len) }
-        })
+        let arg = self.workspace.take();
+        // Nothing lies at an aligned address too, so that it can be cast like something.
+        let nothing = std::ptr::without_provenance_mut::<u8>(ALIGNMENT);
+        let (ptr, bytes) = arg.map_or((nothing, 0), |arg| (arg.buffer.ptr(), arg.elements));
+        // SAFETY: the workspace is a fresh buffer of `bytes` bytes aligned for any element, used by nobody else; a slice of
+        // nothing needs no memory.
+        unsafe { std::slice::from_raw_parts_mut(ptr.cast(), bytes / size_of::<T>()) }
     }
 }
 
@@ -203,6 +212,16 @@ fn has_bf16_dot() -> bool {
     }
     #[cfg(not(target_arch = "x86_64"))]
     false
+}
+
+/// AVX512_VNNI and AVX-VNNI.
+fn has_vnni() -> [bool; 2] {
+    #[cfg(target_arch = "x86_64")]
+    {
+        [is_x86_feature_detected!("avx512vnni"), is_x86_feature_detected!("avxvnni")]
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    [false; 2]
 }
 
 fn processor() -> String {

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
-/// How many times a worker looks for the next job before it sleeps: about 20 us.
+/// How many times a worker looks for the next job before it sleeps: about 60 us.
 const SPIN: u32 = 4000;
 
 type Work = dyn Fn(usize) + Sync;
@@ -28,21 +28,28 @@ pub struct Pool {
 struct Shared {
     /// Counts jobs; a worker that has seen number n waits for n + 1.
     epoch: AtomicU64,
-    job: Mutex<Option<Job>>,
+    board: Mutex<Board>,
     wake: Condvar,
     /// The next part to take.
     next: AtomicUsize,
-    /// Workers that have not finished with the current job.
+    /// Workers that have taken the current job and not finished with it.
     busy: AtomicUsize,
     stop: AtomicBool,
     panic: Mutex<Option<Box<dyn std::any::Any + Send>>>,
+}
+
+#[derive(Default)]
+struct Board {
+    /// Taken down once its parts are gone: a worker that comes late, from sleep perhaps, is not waited for.
+    job: Option<Job>,
+    /// Workers that wait to be woken. Waking is a call of the system even where nobody sleeps, so it is left out then.
+    asleep: usize,
 }
 
 #[derive(Clone, Copy)]
 struct Job {
     work: *const Work,
     parts: usize,
-    epoch: u64,
 }
 
 // SAFETY: `work` points at a `Sync` closure that outlives the job: `run` returns only when no worker uses it any more.
@@ -57,7 +64,7 @@ impl Pool {
     pub fn new(threads: usize) -> Pool {
         let shared = Arc::new(Shared {
             epoch: AtomicU64::new(0),
-            job: Mutex::new(None),
+            board: Mutex::default(),
             wake: Condvar::new(),
             next: AtomicUsize::new(0),
             busy: AtomicUsize::new(0),
@@ -90,20 +97,22 @@ impl Pool {
         }
         let _turn = lock(&self.turn);
         let work: &(dyn Fn(usize) + Sync) = &work;
-        // SAFETY: only the lifetime is changed. Workers use the closure between taking the job and decrementing
-        // `busy`, and this function waits for `busy` to reach zero before it returns.
+        // SAFETY: only the lifetime is changed. Workers use the closure between taking the job from the board, when they
+        // increment `busy`, and decrementing it; this function takes the job down and waits for `busy` to reach zero.
         let work: *const Work = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static Work>(work) };
         let s = &*self.shared;
         s.next.store(0, Ordering::Relaxed);
-        s.busy.store(self.workers.len(), Ordering::Relaxed);
-        {
-            let mut job = lock(&s.job);
-            let epoch = s.epoch.load(Ordering::Relaxed) + 1;
-            *job = Some(Job { work, parts, epoch });
-            s.epoch.store(epoch, Ordering::Release);
+        let asleep = {
+            let mut board = lock(&s.board);
+            board.job = Some(Job { work, parts });
+            s.epoch.fetch_add(1, Ordering::Release);
+            board.asleep
+        };
+        if asleep > 0 {
+            s.wake.notify_all();
         }
-        s.wake.notify_all();
         s.take_parts(work, parts);
+        lock(&s.board).job = None;
         let mut spins = 0u32;
         while s.busy.load(Ordering::Acquire) != 0 {
             spins += 1;
@@ -168,18 +177,20 @@ impl Shared {
                 spins += 1;
             }
             let job = {
-                let mut job = lock(&self.job);
-                loop {
-                    if self.stop.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    match *job {
-                        Some(j) if j.epoch != seen => break j,
-                        _ => job = self.wake.wait(job).unwrap_or_else(|e| e.into_inner()),
-                    }
+                let mut board = lock(&self.board);
+                while self.epoch.load(Ordering::Relaxed) == seen {
+                    board.asleep += 1;
+                    board = self.wake.wait(board).unwrap_or_else(|e| e.into_inner());
+                    board.asleep -= 1;
                 }
+                if self.stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                seen = self.epoch.load(Ordering::Relaxed);
+                let Some(job) = board.job else { continue };
+                self.busy.fetch_add(1, Ordering::Relaxed);
+                job
             };
-            seen = job.epoch;
             self.take_parts(job.work, job.parts);
             self.busy.fetch_sub(1, Ordering::Release);
         }
@@ -189,7 +200,7 @@ impl Shared {
 impl Drop for Pool {
     fn drop(&mut self) {
         {
-            let _job = lock(&self.shared.job);
+            let _board = lock(&self.shared.board);
             self.shared.stop.store(true, Ordering::Relaxed);
             self.shared.epoch.fetch_add(1, Ordering::Release);
         }

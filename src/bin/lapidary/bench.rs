@@ -4,9 +4,9 @@ use crate::shared::{self, Shared, Status, note, print};
 use lapidary::bench::{Call, Line, Options, Preset, Stop, Style, cases, parse_call, report, time};
 use lapidary::checkpoint::Folder;
 use lapidary::models::{self, Model};
-use lapidary::nn::{Precision, Taps};
+use lapidary::nn::{CausalLm, KvCache, Precision, Prompt, Taps, Tokens};
 use lapidary::ops::Class;
-use lapidary::{Device, Error, Result, Tensor, no_grad};
+use lapidary::{DType, Device, Error, Result, Tensor, no_grad};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -32,13 +32,18 @@ pub struct Args {
     #[arg(long, value_name = "TEXT", num_args = 1.., conflicts_with_all = ["op", "case", "preset"])]
     problem: Vec<String>,
 
-    /// A model's folder: times its forward pass on a random picture instead (ViT, DINOv2, or CLIP's vision tower)
+    /// A model's folder or GGUF file: times its forward pass on a random picture instead (ViT, DINOv2, or CLIP's vision
+    /// tower), or 512 tokens of a prompt and 8 tokens after 64 (Llama)
     #[arg(long, value_name = "DIR", conflicts_with_all = ["op", "case", "preset", "problem", "row"])]
     checkpoint: Option<PathBuf>,
 
     /// Pictures of a forward pass
     #[arg(long, value_name = "N", default_value_t = 1, requires = "checkpoint")]
     batch: usize,
+
+    /// What inputs of the model's matrix products are rounded to: f32, bf16 or f16
+    #[arg(long, default_value = "f32", requires = "checkpoint")]
+    dtype: DType,
 
     /// A kernel by name; problems that it does not take are left out
     #[arg(long, value_name = "NAME")]
@@ -71,7 +76,7 @@ pub fn run(args: &Args, shared: &Shared) -> Result<Status> {
     if let Some(folder) = &args.checkpoint {
         return devices
             .iter()
-            .try_for_each(|d| model(folder, args.batch, d, stop, shared.json))
+            .try_for_each(|d| model(folder, args.batch, args.dtype, d, stop, shared.json))
             .map(|()| Status::Success);
     }
     let mut calls = chosen(args)?;
@@ -84,14 +89,15 @@ pub fn run(args: &Args, shared: &Shared) -> Result<Status> {
     bench(&calls, &devices, Options { stop, row: args.row.as_deref() }, shared.json)
 }
 
-/// Times forward passes of a model, f32, weights packed before; one line.
-fn model(path: &Path, batch: usize, device: &Device, stop: Stop, json: bool) -> Result<()> {
+/// Times forward passes of a model, weights packed before; a line each.
+fn model(path: &Path, batch: usize, dtype: DType, device: &Device, stop: Stop, json: bool) -> Result<()> {
     let _pause = no_grad();
     let folder = Folder::open(path)?;
-    let model = models::load(&folder, device, Precision::F32)?;
+    let model = models::load(&folder, device, Precision::compute_in(dtype)?)?;
     let (name, [height, width]) = match &model {
         Model::Vit(vit) => ("vit", vit.config().image_size),
         Model::Clip(clip) => ("clip_vision", [clip.config().image_size; 2]),
+        Model::Llama(llama) => return decoder(&**llama, path, batch, device, stop, json),
     };
     let count = [batch, 3, height, width].iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= 1 << 28);
     let count = count.ok_or_else(|| Error::parse("--batch", batch.to_string(), "too many pictures"))?;
@@ -100,11 +106,12 @@ fn model(path: &Path, batch: usize, device: &Device, stop: Stop, json: bool) -> 
     let t = time(stop, || match &model {
         Model::Vit(vit) => vit.forward(&pixels, false, &mut Taps::none()).map(drop),
         Model::Clip(clip) => clip.encode_image(&pixels, false, &mut Taps::none()).map(drop),
+        Model::Llama(_) => Ok(()),
     })?;
     let (on, case) = (device.describe(), format!("{name}_{width}/b{batch}"));
     if json {
         let line = serde_json::json!({
-            "peer": "lapidary", "version": env!("CARGO_PKG_VERSION"), "case": case, "device": on, "dtype": "f32",
+            "peer": "lapidary", "version": env!("CARGO_PKG_VERSION"), "case": case, "device": on, "dtype": dtype.name(),
             "median_s": t.median, "min_s": t.min, "p10_s": t.p10, "p90_s": t.p90, "runs": t.runs, "cpu_s": t.cpu,
             "images_s": batch as f64 / t.min,
         });
@@ -112,6 +119,48 @@ fn model(path: &Path, batch: usize, device: &Device, stop: Stop, json: bool) -> 
     }
     let [median, min, p90] = [t.median, t.min, t.p90].map(|s| s * 1e3);
     print(&format!("{case}: median {median:.2} ms, min {min:.2}, p90 {p90:.2}, {} runs; {on}\n", t.runs))
+}
+
+/// A prompt of 512 tokens, and 8 steps after one of 64, as benches of other libraries take them.
+fn decoder(model: &dyn CausalLm, path: &Path, batch: usize, device: &Device, stop: Stop, json: bool) -> Result<()> {
+    let name = path.file_stem().map_or("llama".into(), |s| s.to_string_lossy().into_owned());
+    let vocabulary = model.vocab_size().min(32000);
+    let ids: Vec<u32> = (0..512 * batch).map(|i| (i * 7919 % vocabulary) as u32).collect();
+    let feed = |cache: &mut KvCache, ids: &[u32]| {
+        let (tokens, len) = (Tokens::Ids(ids), ids.len() / batch);
+        model.last_logits(&Prompt { tokens, len, position_ids: None, attention_mask: None }, cache).map(drop)
+    };
+    let mut cache = model.new_cache(batch);
+    let prefill = time(stop, || {
+        cache.truncate(0);
+        feed(&mut cache, &ids)
+    })?;
+    cache.truncate(0);
+    feed(&mut cache, &ids[..64 * batch])?;
+    let decode = time(stop, || {
+        cache.truncate(64);
+        (0..8).try_for_each(|i| feed(&mut cache, &ids[i * batch..(i + 1) * batch]))
+    })?;
+    for (case, tokens, t) in [("prefill512", 512 * batch, prefill), ("decode", 8 * batch, decode)] {
+        let rate = tokens as f64 / t.min;
+        if json {
+            let line = serde_json::json!({
+                "peer": "lapidary", "version": env!("CARGO_PKG_VERSION"), "case": format!("{name}/{case}"),
+                "device": device.describe(), "median_s": t.median, "min_s": t.min, "p10_s": t.p10, "p90_s": t.p90,
+                "runs": t.runs, "cpu_s": t.cpu, "tok_s": rate,
+            });
+            print(&format!("{line}\n"))?;
+        } else {
+            let [median, min] = [t.median, t.min].map(|s| s * 1e3);
+            let on = device.describe();
+            let per = tokens as f64 / t.median;
+            print(&format!(
+                "{name}/{case}: {rate:.1} tokens/s at best, {per:.1} at the median ({median:.2} ms, min {min:.2}, {} runs); {on}\n",
+                t.runs
+            ))?;
+        }
+    }
+    Ok(())
 }
 
 fn chosen(args: &Args) -> Result<Vec<Call>> {

@@ -2,7 +2,7 @@
 
 use crate::shared::{self, Shared, Status, print, printable};
 use lapidary::bench::table::{Table, bytes, count};
-use lapidary::checkpoint::{Checkpoint, Stored};
+use lapidary::checkpoint::{Checkpoint, Stored, TensorFile};
 use lapidary::{Error, Result};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -11,13 +11,20 @@ use std::path::PathBuf;
 /// List the files and tensors of a checkpoint
 #[derive(clap::Args)]
 pub struct Args {
-    /// A .safetensors file, a .safetensors.index.json, or a folder that holds one
+    /// A .safetensors file, a .safetensors.index.json, a .gguf file, or a folder that holds one
     checkpoint: PathBuf,
 
     /// Tensors whose name has a match of this regular expression
     #[arg(long, value_name = "RE")]
     filter: Option<String>,
+
+    /// What files say besides of tensors, too (JSON always has it)
+    #[arg(long)]
+    metadata: bool,
 }
+
+/// Longer lists of metadata are told by type and length only.
+const LONGEST_LIST: usize = 64;
 
 #[derive(Default)]
 struct Total {
@@ -29,7 +36,7 @@ struct Total {
 impl Total {
     fn add(&mut self, tensor: &Stored) {
         self.tensors += 1;
-        self.parameters += (tensor.bytes.len() / tensor.dtype.bytes()) as u64;
+        self.parameters += tensor.count() as u64;
         self.bytes += tensor.bytes.len() as u64;
     }
 }
@@ -50,16 +57,31 @@ pub fn run(args: &Args, shared: &Shared) -> Result<Status> {
     if shared.json {
         print(&format!("{:#}\n", to_json(&checkpoint, &tensors, &totals, &whole)))?;
     } else {
+        if args.metadata {
+            print(&(metadata(&checkpoint) + "\n"))?;
+        }
         print(&text(&checkpoint, &tensors, &totals, &whole))?;
     }
     Ok(Status::Success)
+}
+
+fn metadata(checkpoint: &Checkpoint) -> String {
+    let mut lines = Vec::new();
+    for file in checkpoint.files() {
+        lines.extend(file.texts().into_iter().flatten().map(|(key, text)| vec![printable(key), printable(text)]));
+        if let Some(metadata) = file.gguf() {
+            let values = metadata.keys().filter_map(|key| Some((key, metadata.get(key)?)));
+            lines.extend(values.map(|(key, value)| vec![printable(key), metadata.text_of(value)]));
+        }
+    }
+    Table::render(&["key", "value"], &lines)
 }
 
 fn text(checkpoint: &Checkpoint, tensors: &[Stored], totals: &BTreeMap<&str, Total>, whole: &Total) -> String {
     let files: Vec<_> = checkpoint
         .files()
         .iter()
-        .map(|f| vec![printable(&f.path().display().to_string()), count(f.index().tensors.len() as u64)])
+        .map(|f| vec![printable(&f.path().display().to_string()), count(f.tensors().len() as u64)])
         .collect();
     let line = |t: &Stored| {
         let shape: Vec<String> = t.shape.iter().map(usize::to_string).collect();
@@ -78,7 +100,11 @@ fn text(checkpoint: &Checkpoint, tensors: &[Stored], totals: &BTreeMap<&str, Tot
 }
 
 fn to_json(checkpoint: &Checkpoint, tensors: &[Stored], totals: &BTreeMap<&str, Total>, whole: &Total) -> Value {
-    let file = |f: &lapidary::checkpoint::TensorFile| json!({"path": f.path(), "tensors": f.index().tensors.len(), "metadata": f.index().metadata});
+    let metadata = |f: &TensorFile| match f.gguf() {
+        Some(metadata) => Value::Object(metadata.to_json(LONGEST_LIST)),
+        None => json!(f.texts()),
+    };
+    let file = |f: &TensorFile| json!({"path": f.path(), "tensors": f.tensors().len(), "metadata": metadata(f)});
     let tensor = |t: &Stored| json!({"name": t.name, "dtype": t.dtype.name(), "shape": t.shape, "bytes": t.bytes.len(), "path": &*t.path});
     let total = |t: &Total| json!({"tensors": t.tensors, "parameters": t.parameters, "bytes": t.bytes});
     json!({

@@ -9,6 +9,7 @@ mod inspect;
 mod run;
 mod shared;
 mod synth;
+mod train;
 mod verify;
 
 use clap::{Parser, Subcommand};
@@ -36,6 +37,7 @@ enum Command {
     Explain(explain::Args),
     Inspect(inspect::Args),
     Synth(synth::Args),
+    Train(train::Args),
     Run(run::Args),
     Verify(verify::Args),
 }
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         Some(Command::Explain(args)) => explain::run(&args, &shared),
         Some(Command::Inspect(args)) => inspect::run(&args, &shared),
         Some(Command::Synth(args)) => synth::run(&args, &shared),
+        Some(Command::Train(args)) => train::run(&args, &shared),
         Some(Command::Run(args)) => run::run(&args, &shared),
         Some(Command::Verify(args)) => verify::run(&args, &shared),
     };

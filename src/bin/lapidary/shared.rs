@@ -2,6 +2,9 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 use lapidary::bench::Pattern;
+use lapidary::checkpoint::Folder;
+use lapidary::models;
+use lapidary::text::{ChatTemplate, Tokenizer};
 use lapidary::{Device, Error, Result};
 use regex_lite::Regex;
 use std::io::{ErrorKind, Write};
@@ -63,6 +66,14 @@ impl Shared {
 pub fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|e| Error::io("stdout", e))
+}
+
+/// The chat template of a name, else the model's own, if it has one.
+pub fn chat_template(folder: &Folder, tokenizer: &Tokenizer, name: Option<&str>) -> Result<Option<ChatTemplate>> {
+    match name {
+        Some(name) => Ok(Some(ChatTemplate::built_in(name)?.with_tokens(tokenizer))),
+        None => models::chat_template(folder, tokenizer),
+    }
 }
 
 /// Writes a line to stderr. Where nobody reads it, nobody can be told.

@@ -8,8 +8,10 @@ mod noise;
 
 use super::stored::StoredDType;
 use super::writer::{Sink, TensorSpec, write_safetensors};
-use crate::{Error, Result};
+use crate::{DType, Error, Result};
+use half::bf16;
 use serde_json::Value;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -26,6 +28,8 @@ pub struct Model {
 /// All models that can be synthesised.
 pub const MODELS: &[Model] = &[
     Model { name: "vit-b16", like: "google/vit-base-patch16-224", plan: models::vit_b16 },
+    Model { name: "tinyllama-1.1b", like: "TinyLlama/TinyLlama-1.1B-Chat-v1.0", plan: models::tinyllama },
+    Model { name: "llama-tiny", like: "a Llama of 0.1 M parameters over bytes", plan: models::llama_tiny },
     Model { name: "clip-vit-l14-336", like: "openai/clip-vit-large-patch14-336", plan: models::clip_vit_l14_336 },
 ];
 
@@ -54,7 +58,7 @@ impl Model {
     /// The folder or a file cannot be written.
     pub fn write(&self, folder: impl AsRef<Path>, seed: u64, progress: &mut dyn FnMut(u64, u64)) -> Result<()> {
         let folder = folder.as_ref();
-        let Plan { files, tensors } = (self.plan)();
+        let Plan { files, tensors, .. } = (self.plan)();
         fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
         for (name, json) in files {
             let path = folder.join(name);
@@ -74,10 +78,17 @@ impl Model {
 }
 
 /// What a model consists of.
-#[derive(Default)]
 struct Plan {
     files: Vec<(&'static str, Value)>,
     tensors: Vec<(TensorSpec, Values)>,
+    /// Of tensors of floats: f32, or bf16.
+    dtype: DType,
+}
+
+impl Default for Plan {
+    fn default() -> Plan {
+        Plan { files: Vec::new(), tensors: Vec::new(), dtype: DType::F32 }
+    }
 }
 
 /// The values of a tensor.
@@ -96,7 +107,7 @@ const STD: f32 = 0.02;
 
 impl Plan {
     fn add(&mut self, name: &str, shape: &[usize], values: Values) {
-        let dtype = if matches!(values, Values::Positions) { StoredDType::I64 } else { StoredDType::F32 };
+        let dtype = if matches!(values, Values::Positions) { StoredDType::I64 } else { self.dtype.into() };
         self.tensors.push((TensorSpec::new(name, dtype, shape), values));
     }
 
@@ -121,19 +132,27 @@ fn spec_bytes(spec: &TensorSpec) -> usize {
     spec.dtype.bytes() * spec.shape.iter().product::<usize>()
 }
 
+/// The bytes of numbers in a dtype of plans.
+fn in_dtype(values: &[f32], dtype: StoredDType) -> Cow<'_, [u8]> {
+    match dtype {
+        StoredDType::BF16 => Cow::Owned(values.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes()).collect()),
+        _ => Cow::Borrowed(bytemuck::cast_slice(values)),
+    }
+}
+
 fn fill(spec: &TensorSpec, values: Values, seed: u64, sink: &mut Sink<'_>, wrote: &mut dyn FnMut(usize)) -> Result<()> {
     let count: usize = spec.shape.iter().product();
     match values {
         Values::Positions => sink.put(bytemuck::cast_slice(&(0..count as i64).collect::<Vec<_>>()))?,
-        Values::Constant(x) => sink.put(bytemuck::cast_slice(&vec![x; count]))?,
+        Values::Constant(x) => sink.put(&in_dtype(&vec![x; count], spec.dtype))?,
         Values::Normal => {
             let key = noise::key(seed, &spec.name);
             let mut block = vec![0f32; count.min(noise::BLOCK)];
             for start in (0..count).step_by(noise::BLOCK) {
                 let part = &mut block[..noise::BLOCK.min(count - start)];
                 noise::normal(key, start as u64, STD, part);
-                sink.put(bytemuck::cast_slice(part))?;
-                wrote(size_of_val(part));
+                sink.put(&in_dtype(part, spec.dtype))?;
+                wrote(part.len() * spec.dtype.bytes());
             }
             return Ok(());
         }

@@ -1,6 +1,7 @@
 //! The models: tensor names and shapes as published, and the files beside the weights.
 
 use super::{Plan, Values};
+use crate::DType;
 use serde_json::{Map, Value, json};
 
 /// google/vit-base-patch16-224: 86.6 M parameters, 1000 classes.
@@ -62,6 +63,122 @@ pub(super) fn vit_b16() -> Plan {
     });
     plan.files = vec![("config.json", config), ("preprocessor_config.json", preprocessor)];
     plan
+}
+
+/// The sizes of a Llama.
+struct LlamaSizes {
+    width: usize,
+    mlp: usize,
+    layers: usize,
+    heads: usize,
+    kv_heads: usize,
+    vocabulary: usize,
+    context: usize,
+}
+
+/// TinyLlama/TinyLlama-1.1B-Chat-v1.0: 1.1 G parameters in bf16. The tokenizer is not part of it.
+pub(super) fn tinyllama() -> Plan {
+    let sizes =
+        LlamaSizes { width: 2048, mlp: 5632, layers: 22, heads: 32, kv_heads: 4, vocabulary: 32000, context: 2048 };
+    llama(&sizes, DType::BF16, [1, 2])
+}
+
+/// A Llama that trains in seconds, over the bytes of its text: for trying the loop around it.
+pub(super) fn llama_tiny() -> Plan {
+    let sizes = LlamaSizes { width: 64, mlp: 160, layers: 2, heads: 4, kv_heads: 2, vocabulary: 260, context: 512 };
+    let mut plan = llama(&sizes, DType::F32, [256, 257]);
+    plan.files.extend(byte_tokenizer());
+    plan
+}
+
+fn llama(s: &LlamaSizes, dtype: DType, [bos, eos]: [u32; 2]) -> Plan {
+    let head_dim = s.width / s.heads;
+    let mut plan = Plan { dtype, ..Plan::default() };
+    plan.normal("model.embed_tokens.weight", &[s.vocabulary, s.width]);
+    for i in 0..s.layers {
+        let layer = format!("model.layers.{i}");
+        for (name, heads) in [("q_proj", s.heads), ("k_proj", s.kv_heads), ("v_proj", s.kv_heads)] {
+            plan.normal(&format!("{layer}.self_attn.{name}.weight"), &[heads * head_dim, s.width]);
+        }
+        plan.normal(&format!("{layer}.self_attn.o_proj.weight"), &[s.width, s.width]);
+        for name in ["gate_proj", "up_proj"] {
+            plan.normal(&format!("{layer}.mlp.{name}.weight"), &[s.mlp, s.width]);
+        }
+        plan.normal(&format!("{layer}.mlp.down_proj.weight"), &[s.width, s.mlp]);
+        for name in ["input_layernorm", "post_attention_layernorm"] {
+            plan.add(&format!("{layer}.{name}.weight"), &[s.width], Values::Constant(1.0));
+        }
+    }
+    plan.add("model.norm.weight", &[s.width], Values::Constant(1.0));
+    plan.normal("lm_head.weight", &[s.vocabulary, s.width]);
+    let config = json!({
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": s.width,
+        "intermediate_size": s.mlp,
+        "num_hidden_layers": s.layers,
+        "num_attention_heads": s.heads,
+        "num_key_value_heads": s.kv_heads,
+        "hidden_act": "silu",
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0,
+        "max_position_embeddings": s.context,
+        "vocab_size": s.vocabulary,
+        "tie_word_embeddings": false,
+        "attention_bias": false,
+        "bos_token_id": bos,
+        "eos_token_id": eos,
+        "torch_dtype": if dtype == DType::BF16 { "bfloat16" } else { "float32" },
+    });
+    plan.files = vec![("config.json", config)];
+    plan
+}
+
+/// A tokenizer whose tokens are bytes, in the alphabet of GPT-2, and four special ones: `<s>` 256, `</s>` 257, `<pad>` 258,
+/// `<unk>` 259.
+fn byte_tokenizer() -> [(&'static str, Value); 2] {
+    // Printable bytes stand for themselves, the others for the characters from 256 on, in order.
+    let printable = |b: u32| (33..127).contains(&b) || (161..173).contains(&b) || (174..256).contains(&b);
+    let mut next = 256;
+    let mut vocabulary = Map::new();
+    for byte in 0..256u32 {
+        let character = match printable(byte) {
+            true => byte,
+            false => {
+                next += 1;
+                next - 1
+            }
+        };
+        let token = char::from_u32(character).unwrap_or_default().to_string();
+        vocabulary.insert(token, byte.into());
+    }
+    let special: Vec<Value> = ["<s>", "</s>", "<pad>", "<unk>"]
+        .iter()
+        .enumerate()
+        .map(|(i, token)| {
+            json!({"id": 256 + i, "content": token, "special": true, "normalized": false, "single_word": false,
+                   "lstrip": false, "rstrip": false})
+        })
+        .collect();
+    let level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false});
+    let begin = json!({"SpecialToken": {"id": "<s>", "type_id": 0}});
+    let text = json!({"Sequence": {"id": "A", "type_id": 0}});
+    let tokenizer = json!({
+        "version": "1.0",
+        "truncation": null,
+        "padding": null,
+        "added_tokens": special,
+        "normalizer": null,
+        "pre_tokenizer": level,
+        "post_processor": {"type": "TemplateProcessing", "single": [begin, text], "pair": [begin, text],
+                           "special_tokens": {"<s>": {"id": "<s>", "ids": [256], "tokens": ["<s>"]}}},
+        "decoder": level,
+        "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+                  "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "vocab": vocabulary,
+                  "merges": []},
+    });
+    let config = json!({"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "model_max_length": 512});
+    [("tokenizer.json", tokenizer), ("tokenizer_config.json", config)]
 }
 
 /// openai/clip-vit-large-patch14-336: 428 M parameters in two towers. The tokenizer is not part of it.

@@ -15,11 +15,12 @@ pub use vision::{VisionOutput, VisionTower};
 
 use crate::media::{Image, ImageProcessor};
 use crate::nn::{Linear, Scope, Taps};
+use crate::ops::cross_entropy;
 use crate::ops::elementwise;
 use crate::ops::gemm::matmul;
 use crate::ops::reduce;
 use crate::ops::softmax::softmax;
-use crate::{Result, Tensor};
+use crate::{Error, Result, Tensor};
 use serde_json::Value;
 
 /// The model.
@@ -30,8 +31,8 @@ pub struct Clip {
     text_model: TextTower,
     visual_projection: Linear,
     text_projection: Linear,
-    /// The logarithm of the factor on cosines.
-    logit_scale: f32,
+    /// The logarithm of the factor on cosines, [1].
+    logit_scale: Tensor,
 }
 
 /// Pictures held against texts.
@@ -71,7 +72,7 @@ impl Clip {
             text_model: TextTower::load(&text, &config)?,
             visual_projection: names::projection(scope, "visual_projection", "visual.proj", dv, e)?,
             text_projection: names::projection(scope, "text_projection", "text_projection", dt, e)?,
-            logit_scale: logit_scale.to_vec::<f32>()?[0],
+            logit_scale,
             config,
         })
     }
@@ -136,9 +137,29 @@ impl Clip {
     pub fn score(&self, image_features: &Tensor, text_features: &Tensor) -> Result<Scores> {
         let (image_embeds, text_embeds) = (unit_rows(image_features)?, unit_rows(text_features)?);
         let cosines = matmul(&image_embeds, &text_embeds.transpose(0, 1)?)?;
-        let logits_per_image = elementwise::affine(&cosines, self.logit_scale.exp(), 0.0)?;
+        let scale = elementwise::exp(&self.logit_scale)?.reshape(&[1, 1])?;
+        let logits_per_image = elementwise::mul(&cosines, &scale)?;
         Ok(Scores { probs: softmax(&logits_per_image)?, logits_per_image, image_embeds, text_embeds })
     }
+}
+
+/// The contrastive objective, [1], of scores [n, n] of which picture i belongs to text i: the mean of the cross-entropies
+/// of both directions.
+///
+/// # Errors
+/// Not as many pictures as texts.
+pub fn contrastive_loss(logits_per_image: &Tensor) -> Result<Tensor> {
+    let &[n, texts] = logits_per_image.shape() else {
+        return Err(Error::Config(format!("scores must be [pictures, texts], got {logits_per_image}")));
+    };
+    if n != texts || n == 0 {
+        return Err(Error::Config(format!("pairs need as many pictures as texts, got {n} and {texts}")));
+    }
+    let labels: Vec<u32> = (0..n as u32).collect();
+    let labels = Tensor::from_slice(logits_per_image.device(), &labels, &[n])?;
+    let loss = |logits: &Tensor| cross_entropy::mean_loss(logits, &labels, &Default::default());
+    let (images, texts) = (loss(logits_per_image)?, loss(&logits_per_image.transpose(0, 1)?.contiguous()?)?);
+    elementwise::affine(&elementwise::add(&images, &texts)?, 0.5, 0.0)
 }
 
 /// Rows divided by their lengths; no epsilon, as in the reference.

@@ -5,7 +5,9 @@ mod cpu;
 mod reference;
 
 use super::problem::problem;
-use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Tolerance, first, no_gpu_kernels, run};
+use super::{
+    Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, first, no_gpu_kernels, no_grad_of, run,
+};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -57,6 +59,12 @@ impl Op for Argmax {
     }
     fn reference<T: Real>(&self, inputs: &[Option<Vec<T>>], _: Sample) -> Vec<Vec<T>> {
         reference::argmax(self, inputs)
+    }
+    fn keeps(&self) -> (u32, u32) {
+        (0, 0)
+    }
+    fn grad(saved: &Saved<Self>, _: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
+        no_grad_of(&saved.op, "a place is no smooth function of the values")
     }
 }
 

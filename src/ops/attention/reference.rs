@@ -35,7 +35,7 @@ fn query<T: Real>(op: &Attention, inputs: &[Option<Vec<T>>], (b, h, i): (usize, 
     let key = |j: usize| ((b * op.len_k + j) * op.heads_kv + head) * d;
 
     let mut seen: Vec<(usize, T)> = Vec::new();
-    for j in op.visible(i, keys) {
+    for j in op.attend().visible(i, keys) {
         let hidden = op.segments && ids_q[b * op.len_q + i] != ids_k[b * op.len_k + j]
             || op.key_padding && padding[b * op.len_k + j] == T::default();
         if hidden {
@@ -45,7 +45,7 @@ fn query<T: Real>(op: &Attention, inputs: &[Option<Vec<T>>], (b, h, i): (usize, 
         for (&x, &y) in q.iter().zip(&k[key(j)..][..d]) {
             dot += x * y;
         }
-        let mut score = dot * T::of(f64::from(op.scale()));
+        let mut score = dot * T::of(f64::from(op.attend().scale()));
         if op.bias {
             let (b, h) = (b.min(op.bias_batch - 1), h.min(op.bias_heads - 1));
             score += bias[((b * op.bias_heads + h) * op.len_q + i) * op.len_k + j];

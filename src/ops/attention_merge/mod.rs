@@ -2,10 +2,11 @@
 
 mod cases;
 mod cpu;
+mod grad;
 mod reference;
 
 use super::problem::problem;
-use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, first, no_gpu_kernels, run};
+use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, first, no_gpu_kernels, run};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -63,6 +64,12 @@ impl Op for AttentionMerge {
     }
     fn reference<T: Real>(&self, inputs: &[Option<Vec<T>>], rows: Sample) -> Vec<Vec<T>> {
         reference::attention_merge(self, inputs, rows)
+    }
+    fn keeps(&self) -> (u32, u32) {
+        grad::KEEPS
+    }
+    fn grad(saved: &Saved<Self>, grads: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
+        grad::grad(saved, grads)
     }
 }
 

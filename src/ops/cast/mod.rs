@@ -5,7 +5,9 @@ mod cpu;
 mod reference;
 
 use super::problem::problem;
-use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Tolerance, first, no_gpu_kernels, run};
+use super::{
+    Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, first, no_gpu_kernels, no_grad_of, run,
+};
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::layout::Shape;
@@ -56,6 +58,16 @@ impl Op for Cast {
     }
     fn reference<T: Real>(&self, inputs: &[Option<Vec<T>>], _: Sample) -> Vec<Vec<T>> {
         reference::cast(self, inputs)
+    }
+    fn keeps(&self) -> (u32, u32) {
+        (0, 0)
+    }
+    /// Roundings are taken for the identity.
+    fn grad(saved: &Saved<Self>, grads: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
+        match saved.op.from.is_float() && saved.op.to.is_float() {
+            true => Ok(vec![grads[0].clone()]),
+            false => no_grad_of(&saved.op, "integers have none"),
+        }
     }
 }
 

@@ -8,9 +8,9 @@ mod reference;
 pub use parts::Parts;
 
 use super::problem::problem;
-use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Tolerance, first, no_gpu_kernels, run};
+use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, first, no_gpu_kernels, run};
 use crate::backend::MAX_IN;
-use crate::dtype::DType;
+use crate::dtype::{DType, Format};
 use crate::error::{Error, Result};
 use crate::layout::Shape;
 use crate::tensor::Tensor;
@@ -71,15 +71,23 @@ impl Op for Concat {
     fn reference<T: Real>(&self, inputs: &[Option<Vec<T>>], _: Sample) -> Vec<Vec<T>> {
         reference::concat(self, inputs)
     }
+    fn keeps(&self) -> (u32, u32) {
+        (0, 0)
+    }
+    /// Each operand's part, as a view.
+    fn grad(saved: &Saved<Self>, grads: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
+        let Some(out) = &grads[0] else { return Ok(Vec::new()) };
+        Ok(out.split(1, &saved.op.parts)?.into_iter().map(Some).collect())
+    }
 }
 
 no_gpu_kernels!(Concat);
 
 /// Tensors one behind the other along dimension `dim`. More than twelve are joined in several steps; one alone is given
-/// back as it is.
+/// back as it is. Of quantised blocks, rows can be joined.
 ///
 /// # Errors
-/// There is none, dtypes or the other dimensions differ, or there is no such dimension.
+/// There is none, dtypes, formats or the other dimensions differ, or there is no such dimension.
 pub fn concat(tensors: &[&Tensor], dim: usize) -> Result<Tensor> {
     let fail = |why: String| Err(Error::problem("concat", why));
     let Some(first) = tensors.first() else { return fail("needs at least one tensor".into()) };
@@ -89,12 +97,20 @@ pub fn concat(tensors: &[&Tensor], dim: usize) -> Result<Tensor> {
     }
     for t in tensors {
         let same = |d: usize| d == dim || t.shape()[d] == shape[d];
-        if t.dtype() != first.dtype() || t.shape().len() != shape.len() || !(0..shape.len()).all(same) {
+        if t.dtype() != first.dtype()
+            || t.format() != first.format()
+            || t.shape().len() != shape.len()
+            || !(0..shape.len()).all(same)
+        {
             return fail(format!("{first} and {t} do not fit along dimension {dim}"));
         }
     }
     if tensors.len() == 1 {
         return Ok((*first).clone());
+    }
+    if let (Format::Blocks(quant), true) = (first.format(), dim + 1 < shape.len()) {
+        let bytes: Vec<Tensor> = tensors.iter().map(|t| t.as_block_bytes()).collect::<Result<_>>()?;
+        return concat(&bytes.iter().collect::<Vec<_>>(), dim)?.as_blocks(quant);
     }
     if tensors.len() > MAX_IN {
         let joined: Vec<Tensor> = tensors.chunks(MAX_IN).map(|group| concat(group, dim)).collect::<Result<_>>()?;

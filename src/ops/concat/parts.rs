@@ -13,7 +13,7 @@ pub struct Parts {
 
 impl Parts {
     /// From at most twelve extents.
-    pub(super) fn of(extents: &[usize]) -> Parts {
+    pub(in crate::ops) fn of(extents: &[usize]) -> Parts {
         let mut parts = Parts { extents: [0; MAX_IN], count: extents.len() as u8 };
         parts.extents[..extents.len()].copy_from_slice(extents);
         parts

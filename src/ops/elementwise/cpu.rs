@@ -232,6 +232,13 @@ simd_fn! {
             Kind::Max => each!(|v = x, w = y| math::maximum(s, v, w)),
             Kind::Min => each!(|v = x, w = y| math::minimum(s, v, w)),
             Kind::MulAdd => each!(|v = x, w = y, u = z| s.fma(v, w, u)),
+            Kind::IfLess => each!(|v = x, w = y, u = z| s.select_lt(v, w, u, zero)),
+            Kind::SigmoidGrad => each!(|v = x, g = y| s.mul(s.mul(v, s.sub(one, v)), g)),
+            Kind::TanhGrad => each!(|v = x, g = y| s.mul(s.fnma(v, v, one), g)),
+            Kind::SiluGrad => each!(|v = x, g = y| s.mul(math::silu_slope(s, v), g)),
+            Kind::GeluErfGrad => each!(|v = x, g = y| s.mul(math::gelu_erf_slope(s, v), g)),
+            Kind::GeluTanhGrad => each!(|v = x, g = y| s.mul(math::gelu_tanh_slope(s, v), g)),
+            Kind::QuickGeluGrad => each!(|v = x, g = y| s.mul(math::quick_gelu_slope(s, v), g)),
         }
     }
 }
@@ -287,5 +294,9 @@ mod tests {
         assert_eq!(bits(minimum(&x, &y).unwrap()), ["NaN", "NaN", "-inf", "-inf", "NaN"]);
         assert_eq!(bits(clamp(&x, -2.0, 2.0).unwrap()), ["NaN", "1", "2", "-2", "NaN"]);
         assert_eq!(bits(relu(&x).unwrap()), ["NaN", "1", "inf", "0", "NaN"]);
+        assert_eq!(bits(if_less(&x, &y, &y).unwrap()), ["0", "0", "0", "inf", "0"]);
+        assert_eq!(bits(if_less(&y, &x, &x).unwrap()), ["0", "0", "inf", "0", "0"]);
+        let same = Tensor::from_slice(&d, &[1.0, 1.0, inf, -inf, 0.0], &[5]).unwrap();
+        assert_eq!(bits(if_less(&same, &same, &same).unwrap()), ["0"; 5]);
     }
 }

@@ -2,10 +2,12 @@
 
 mod cases;
 mod cpu;
+mod grad;
 mod reference;
 
+use super::activation::Activation;
 use super::problem::{choice, problem};
-use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, first, no_gpu_kernels, run};
+use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Saved, first, no_gpu_kernels, run};
 use crate::dtype::{DType, Scalar};
 use crate::error::{Error, Result};
 use crate::layout::{MAX_RANK, Shape};
@@ -66,6 +68,20 @@ choice! {
         Min = "min",
         /// x·y + z
         MulAdd = "mul_add",
+        /// z where x < y, else 0
+        IfLess = "if_less",
+        /// y·σ'(…) of a sigmoid whose value is x: y·x·(1 - x)
+        SigmoidGrad = "sigmoid_grad",
+        /// y·tanh'(…) of a tanh whose value is x: y·(1 - x²)
+        TanhGrad = "tanh_grad",
+        /// y·silu'(x)
+        SiluGrad = "silu_grad",
+        /// y·gelu_erf'(x)
+        GeluErfGrad = "gelu_erf_grad",
+        /// y·gelu_tanh'(x)
+        GeluTanhGrad = "gelu_tanh_grad",
+        /// y·quick_gelu'(x)
+        QuickGeluGrad = "quick_gelu_grad",
     }
 }
 
@@ -74,7 +90,9 @@ impl Kind {
     pub const fn operands(self) -> usize {
         match self {
             Kind::Add | Kind::Sub | Kind::Mul | Kind::Div | Kind::Max | Kind::Min => 2,
-            Kind::MulAdd => 3,
+            Kind::SigmoidGrad | Kind::TanhGrad | Kind::SiluGrad => 2,
+            Kind::GeluErfGrad | Kind::GeluTanhGrad | Kind::QuickGeluGrad => 2,
+            Kind::MulAdd | Kind::IfLess => 3,
             _ => 1,
         }
     }
@@ -124,9 +142,12 @@ impl Op for Elementwise {
 
     fn inputs(&self) -> Inputs {
         let n = self.kind.operands();
+        // Numbers that are hardly ever equal, where the function jumps.
+        let jumps = self.kind == Kind::IfLess;
+        let fill = if jumps { Fill::Affine { scale: 0.01, offset: 0.0 } } else { Fill::Normal };
         [
             Operand::new("x", self.dtype, &self.shape),
-            Operand::new("y", self.dtype, &self.shape).only_if(n > 1),
+            Operand::new("y", self.dtype, &self.shape).only_if(n > 1).fill(fill),
             Operand::new("z", self.dtype, &self.shape).only_if(n > 2),
         ]
         .into()
@@ -143,6 +164,15 @@ impl Op for Elementwise {
     }
     fn reference<T: Real>(&self, inputs: &[Option<Vec<T>>], _: Sample) -> Vec<Vec<T>> {
         reference::elementwise(self, inputs)
+    }
+    fn keeps(&self) -> (u32, u32) {
+        self.keeps_for(!0)
+    }
+    fn keeps_for(&self, needs: u32) -> (u32, u32) {
+        grad::keeps(self.kind, needs)
+    }
+    fn grad(saved: &Saved<Self>, grads: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
+        grad::grad(saved, grads)
     }
 }
 
@@ -250,6 +280,8 @@ functions! {
     minimum(x, y) = Min;
     /// x·y + z
     mul_add(x, y, z) = MulAdd;
+    /// z where x < y, else 0
+    if_less(x, y, z) = IfLess;
 }
 
 /// a·x + b
@@ -266,4 +298,30 @@ pub fn affine(x: &Tensor, a: f32, b: f32) -> Result<Tensor> {
 /// `x` is not of a float dtype, or the limits are not in order.
 pub fn clamp(x: &Tensor, low: f32, high: f32) -> Result<Tensor> {
     apply(Kind::Clamp, &[x], [low, high], x.dtype())
+}
+
+/// An activation of products as a function of its own.
+///
+/// # Errors
+/// `x` is not of a float dtype.
+pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
+    activate_as(x, activation, x.dtype())
+}
+
+/// As [`activate`], into another dtype.
+///
+/// # Errors
+/// `x` or the result is not of a float dtype.
+pub fn activate_as(x: &Tensor, activation: Activation, out: DType) -> Result<Tensor> {
+    let kind = match activation {
+        Activation::None => return x.to_dtype(out),
+        Activation::Relu => Kind::Relu,
+        Activation::GeluErf => Kind::GeluErf,
+        Activation::GeluTanh => Kind::GeluTanh,
+        Activation::QuickGelu => Kind::QuickGelu,
+        Activation::Silu => Kind::Silu,
+        Activation::Tanh => Kind::Tanh,
+        Activation::Sigmoid => Kind::Sigmoid,
+    };
+    apply(kind, &[x], [0.0; 2], out)
 }

@@ -11,6 +11,8 @@ pub fn elementwise<T: Real>(op: &Elementwise, inputs: &[Option<Vec<T>>]) -> Vec<
 fn function<T: Real>(kind: Kind, a: T, b: T, x: T, y: T, z: T) -> T {
     let (zero, half, one) = (T::default(), T::of(0.5), T::of(1.0));
     let sigmoid = |x: T| one / (one + (-x).exp());
+    // The derivative of x·σ(u).
+    let slope = |u: T, du: T| sigmoid(u) + x * sigmoid(u) * (one - sigmoid(u)) * du;
     match kind {
         Kind::Neg => -x,
         Kind::Abs => x.abs(),
@@ -53,5 +55,24 @@ fn function<T: Real>(kind: Kind, a: T, b: T, x: T, y: T, z: T) -> T {
         // Neither comparison holds: one is NaN.
         Kind::Max | Kind::Min => x + y,
         Kind::MulAdd => x * y + z,
+        Kind::IfLess => {
+            if x < y {
+                z
+            } else {
+                zero
+            }
+        }
+        Kind::SigmoidGrad => y * x * (one - x),
+        Kind::TanhGrad => y * (one - x * x),
+        Kind::SiluGrad => y * slope(x, one),
+        Kind::QuickGeluGrad => y * slope(T::of(1.702) * x, T::of(1.702)),
+        Kind::GeluTanhGrad => {
+            let (a, b) = (T::of(2.0 * (2.0 / std::f64::consts::PI).sqrt()), T::of(0.044715));
+            y * slope(a * (x + b * x * x * x), a * (one + T::of(3.0) * b * x * x))
+        }
+        Kind::GeluErfGrad => {
+            let below = half * (one + (x * T::of(std::f64::consts::FRAC_1_SQRT_2)).erf());
+            y * (below + x * (-half * x * x).exp() / T::of(std::f64::consts::TAU.sqrt()))
+        }
     }
 }

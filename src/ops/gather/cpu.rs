@@ -1,18 +1,20 @@
 //! Gathering rows on the CPU.
 //!
-//! Layout: `table` [count, width] with contiguous rows at any distance, `ids` [n] contiguous, `out` [n, width].
+//! Layout: `table` [count, width] with contiguous rows at any distance, or of quantised blocks; `ids` [n] contiguous, `out`
+//! [n, width].
 //!
 //! All ids are checked first, so that a wrong one is an error before anything is read. Then threads copy (or widen to
-//! f32) rows, in parts of about 16 Ki elements. Bound: memory.
+//! f32, or dequantise) rows, in parts of about 16 Ki elements. Bound: memory.
 
 use super::Gather;
 use crate::backend::cpu::simd::{Lane, Simd};
 use crate::backend::cpu::{Caps, Cpu};
 use crate::backend::{Kernel, Kernels, Launch};
-use crate::dtype::{DType, Elem};
+use crate::dtype::{DType, Elem, Format, Quant};
 use crate::error::{Error, Result, Unsupported};
 use crate::layout::Takes;
-use crate::ops::with_lane;
+use crate::ops::quant::dequantise;
+use crate::ops::with_float;
 use crate::{isa_rows, simd_fn};
 
 impl Kernels<Cpu> for Gather {
@@ -36,15 +38,28 @@ fn launch<S: Simd>(_: &Kernel<Cpu, Gather>, op: &Gather, l: &mut Launch<'_, Cpu>
     if let Some(index) = ids.iter().position(|&id| id as usize >= limit) {
         return Err(Error::Index { op: "gather", value: ids[index].into(), index, limit: limit as u64 });
     }
-    with_lane!(op.dtype, T => match op.out == op.dtype {
-        true => rows::<T, T>(op, l, ids, |row, out| out.copy_from_slice(row)),
-        false => rows::<T, f32>(op, l, ids, |row, out| widen(s, row, out)),
+    let stride = l.layout(0).strides[0];
+    if let Format::Blocks(quant) = op.format {
+        let bytes = quant.row_bytes(op.width);
+        rows(op, l, ids, [bytes; 2], |row: &[u8], out| unpack(s, quant, row, out));
+        return Ok(());
+    }
+    with_float!(op.dtype, T => match op.out == op.dtype {
+        true => rows(op, l, ids, [stride, op.width], |row: &[T], out: &mut [T]| out.copy_from_slice(row)),
+        false => rows(op, l, ids, [stride, op.width], |row: &[T], out| widen(s, row, out)),
     });
     Ok(())
 }
 
-fn rows<T: Elem, O: Elem>(op: &Gather, l: &mut Launch<'_, Cpu>, ids: &[u32], work: impl Fn(&[T], &mut [O]) + Sync) {
-    let (table, stride, width) = (l.input::<T>(0), l.layout(0).strides[0], op.width);
+/// Calls `work` for each row with its elements in the table, of which there are `len`, `stride` after those of the last.
+fn rows<T: Elem, O: Elem>(
+    op: &Gather,
+    l: &mut Launch<'_, Cpu>,
+    ids: &[u32],
+    [stride, len]: [usize; 2],
+    work: impl Fn(&[T], &mut [O]) + Sync,
+) {
+    let (table, width) = (l.input::<T>(0), op.width);
     let Some(out) = l.output::<O>(0) else { return };
     if width == 0 {
         return;
@@ -52,7 +67,7 @@ fn rows<T: Elem, O: Elem>(op: &Gather, l: &mut Launch<'_, Cpu>, ids: &[u32], wor
     let rows = (PART / width).max(1);
     l.pool().chunks_mut(out, rows * width, |part, out| {
         for (&id, out) in ids[part * rows..].iter().zip(out.chunks_exact_mut(width)) {
-            work(&table[id as usize * stride..][..width], out);
+            work(&table[id as usize * stride..][..len], out);
         }
     });
 }
@@ -67,6 +82,13 @@ simd_fn! {
         if !tail.is_empty() {
             s.store_part(T::load_part(s, x_tail), tail);
         }
+    }
+}
+
+simd_fn! {
+    /// The definition, compiled for an instruction set.
+    fn unpack[S](_s, quant: Quant, row: &[u8], out: &mut [f32]) {
+        dequantise(quant, row, out);
     }
 }
 

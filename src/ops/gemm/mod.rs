@@ -2,14 +2,16 @@
 
 mod cases;
 mod cpu;
+mod grad;
 mod reference;
 
 pub use super::activation::Activation;
 use super::problem::problem;
-use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, first, no_gpu_kernels, pack_rhs, run};
+use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, first, no_gpu_kernels, pack_rhs, run};
+use crate::autograd;
 use crate::backend::{Backend, cpu::Cpu};
 use crate::device::Device;
-use crate::dtype::{DType, Format};
+use crate::dtype::{DType, Format, PANEL_ROWS};
 use crate::error::{Error, Result};
 use crate::layout::Shape;
 use crate::tensor::Tensor;
@@ -21,12 +23,16 @@ problem! {
     /// `out = activation(gate) · up + residual`. Products are exact and sums f32: a 16-bit rhs is widened, an f32 lhs is
     /// never rounded.
     ///
+    /// A rhs of dtype u8 is quantised: its values are those that [`quant`](super::quant) defines, exactly. Then lhs is rounded
+    /// to eight bits, each 32 consecutive k by themselves: to q·d with d = max |lhs| / 127 and q = lhs / d to the nearest
+    /// integer. Sums are exact within these blocks and f32 across them.
+    ///
     /// Operands: lhs [m, k], rhs [n or 2n, k], bias [n or 2n] f32, residual [m, n] f32. Results: out [m, n]. With a batch
     /// above 1, lhs, residual and out have it as their first dimension, and rhs if `rhs_batch` is the same.
     pub struct Gemm("gemm") {
         /// f32, bf16 or f16.
         lhs: DType = DType::F32,
-        /// f32, bf16 or f16.
+        /// f32, bf16 or f16; u8 where the format is quantised.
         rhs: DType = DType::F32,
         /// f32, bf16 or f16.
         out: DType = DType::F32,
@@ -56,18 +62,33 @@ problem! {
 impl Gemm {
     fn checked(self) -> Result<Gemm> {
         let fail = |why: String| Err(Error::problem("gemm", why));
-        if let Some(d) = [self.lhs, self.rhs, self.out].into_iter().find(|d| !d.is_float()) {
+        let quant = self.format.quant();
+        let rhs = if quant.is_some() { DType::F32 } else { self.rhs };
+        if let Some(d) = [self.lhs, rhs, self.out].into_iter().find(|d| !d.is_float()) {
             return fail(format!("multiplies floats, got {d}"));
+        }
+        if let Some(quant) = quant {
+            let values = quant.block_values();
+            if self.rhs != DType::U8 || !self.k.is_multiple_of(values) {
+                let (rhs, format, k) = (self.rhs, self.format, self.k);
+                return fail(format!("{format} is of u8 and of k in blocks of {values}, got {rhs} and k = {k}"));
+            }
         }
         if self.rhs_batch != 1 && self.rhs_batch != self.batch {
             return fail(format!("rhs_batch must be 1 or the batch {}, is {}", self.batch, self.rhs_batch));
         }
-        if let Format::Panels { gated, nr, kr } = self.format {
+        let packed = match self.format {
+            Format::Plain => None,
+            Format::Blocks(_) => Some((self.gated, 1, 1)),
+            Format::Panels { gated, nr, kr } => Some((gated, nr, kr)),
+            Format::BlockPanels { gated, .. } => Some((gated, PANEL_ROWS as u16, 1)),
+        };
+        if let Some((gated, nr, kr)) = packed {
             if gated != self.gated {
                 return fail(format!("format {} does not fit gated={}", self.format, self.gated));
             }
             if self.rhs_batch != 1 {
-                return fail("a packed rhs has no batch".into());
+                return fail("a packed or quantised rhs has no batch".into());
             }
             let grown = (self.n.checked_add(nr as usize), self.k.checked_add(kr as usize));
             let (Some(n), Some(k)) = grown else { return fail("too many elements".into()) };
@@ -81,6 +102,11 @@ impl Gemm {
             Some(_) => Ok(self),
             None => fail("too many products".into()),
         }
+    }
+
+    /// Whether its gradient needs what the activation was applied to.
+    fn is_curved(&self) -> bool {
+        self.activation != Activation::None || self.gated
     }
 
     /// Rows of rhs.
@@ -119,6 +145,18 @@ impl Op for Gemm {
     fn reference<T: Real>(&self, inputs: &[Option<Vec<T>>], rows: Sample) -> Vec<Vec<T>> {
         reference::gemm(self, inputs, rows)
     }
+    fn keeps(&self) -> (u32, u32) {
+        self.keeps_for(!0)
+    }
+    fn keeps_for(&self, needs: u32) -> (u32, u32) {
+        grad::keeps(self, needs)
+    }
+    fn grad(saved: &Saved<Self>, grads: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
+        grad::grad(saved, grads)
+    }
+    fn compose(&self, inputs: &[Option<Tensor>]) -> Option<Result<Vec<Tensor>>> {
+        Some(grad::compose(self, inputs).map(|out| vec![out]))
+    }
 }
 
 no_gpu_kernels!(Gemm);
@@ -144,7 +182,7 @@ impl Default for Epilogue<'_> {
     }
 }
 
-/// `x` [..., k] times a weight [n, k] (plain or packed), plus a bias [n]: [..., n] in f32.
+/// `x` [..., k] times a weight [n, k] (plain, packed or quantised), plus a bias [n]: [..., n] in f32.
 ///
 /// # Errors
 /// Shapes or dtypes do not fit.
@@ -152,7 +190,10 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
     linear_with(x, weight, &Epilogue { bias, ..Default::default() })
 }
 
-/// `x` [..., k] times a weight [n, k] (plain or packed; gated: [2n, k]), and what follows: [..., n].
+/// `x` [..., k] times a weight [n, k] (plain, packed or quantised; gated: [2n, k]), and what follows: [..., n].
+///
+/// On the tape an activation or gate is a step of its own, so that its operand is kept and not computed twice. (With a
+/// weight in gated panels, which is not trained, it is computed again: unpacking it would cost its size in memory.)
 ///
 /// # Errors
 /// Shapes or dtypes do not fit.
@@ -183,11 +224,18 @@ pub fn linear_with(x: &Tensor, weight: &Tensor, epilogue: &Epilogue<'_>) -> Resu
     };
     let residual = epilogue.residual.map(|r| r.reshape(&[m, n])).transpose()?;
     let operands = [Some(&flat), Some(weight), epilogue.bias, residual.as_ref()];
+    let recorded = autograd::recording() && operands.iter().flatten().any(|t| t.has_node());
+    let paired = matches!(op.format, Format::Panels { gated: true, .. } | Format::BlockPanels { gated: true, .. });
+    let out = if recorded && op.is_curved() && !paired {
+        grad::compose(&op, &operands.map(|t| t.cloned()))?
+    } else {
+        first(run(&op, x.device(), &operands)?)
+    };
     let mut shape = x.shape().to_vec();
     if let Some(last) = shape.last_mut() {
         *last = n;
     }
-    first(run(&op, x.device(), &operands)?).reshape(&shape)
+    out.reshape(&shape)
 }
 
 /// `a` [..., m, k] times `b` [..., k, n], with equal leading dimensions (or none for `b`): [..., m, n] in f32.
@@ -220,21 +268,22 @@ pub fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 }
 
 /// A weight [n, k] (gated: [2n, k]) in the format that the device's kernels want for activations of dtype `lhs`: packed,
-/// or itself where they take it plain.
+/// or itself where they take it as it is. Quantised blocks stay quantised.
 ///
 /// # Errors
-/// Not a matrix of floats, or memory is short.
+/// Not a matrix of floats or of quantised blocks, or memory is short.
 pub fn prepare(weight: &Tensor, lhs: DType, gated: bool) -> Result<Tensor> {
-    match wanted_format(weight.device(), lhs, weight.dtype(), gated) {
+    match wanted_format(weight.device(), lhs, weight, gated) {
         Format::Plain => weight.contiguous(),
+        format if format == weight.format() => Ok(weight.clone()),
         format => pack_rhs::pack(weight, format),
     }
 }
 
 /// The rhs format of the first kernel that takes packed operands of these dtypes.
-fn wanted_format(device: &Device, lhs: DType, rhs: DType, gated: bool) -> Format {
+fn wanted_format(device: &Device, lhs: DType, weight: &Tensor, gated: bool) -> Format {
     match device.as_cpu() {
-        Some(cpu) => cpu::wanted_format(Cpu::caps(cpu), lhs, rhs, gated),
-        None => Format::Plain,
+        Some(cpu) => cpu::wanted_format(Cpu::caps(cpu), lhs, weight.dtype(), weight.format(), gated),
+        None => weight.format(),
     }
 }

@@ -7,7 +7,10 @@ pub fn gemm<T: Real>(op: &Gemm, inputs: &[Option<Vec<T>>], rows: Sample) -> Vec<
     let (m, n, k) = (op.m, op.n, op.k);
     let mut out = vec![T::default(); op.batch * m * n];
     for row in (0..op.batch * m).filter(|&row| rows.wants(row)) {
-        let a = &lhs[row * k..(row + 1) * k];
+        let mut a = lhs[row * k..(row + 1) * k].to_vec();
+        if op.format.quant().is_some() {
+            a.chunks_mut(32).for_each(T::rounded_together);
+        }
         let base = if op.rhs_batch == 1 { 0 } else { row / m * op.rhs_rows() };
         let product = |j: usize| {
             let b = &rhs[(base + j) * k..(base + j + 1) * k];

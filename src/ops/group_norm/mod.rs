@@ -2,6 +2,7 @@
 
 mod cases;
 mod cpu;
+mod grad;
 mod reference;
 
 use super::problem::problem;
@@ -84,6 +85,9 @@ impl Op for GroupNorm {
     }
     fn reference<T: Real>(&self, inputs: &[Option<Vec<T>>], _: Sample) -> Vec<Vec<T>> {
         reference::group_norm(self, inputs)
+    }
+    fn compose(&self, inputs: &[Option<Tensor>]) -> Option<Result<Vec<Tensor>>> {
+        Some(grad::compose(self, inputs).map(|out| vec![out]))
     }
 }
 

@@ -1,12 +1,13 @@
-//! The taps of one axis: which points each output reads, with which weights.
+//! The taps of one axis: which points each output reads, with which weights; and the same map the other way round.
 
 use super::{Interpolate, Mode};
 
-/// For every output, `taps` points and their weights; unused places have weight 0 and a point that exists.
+/// For every output, points and their weights; a weight may be 0, at a point that exists.
 pub struct Axis {
-    pub taps: usize,
-    pub points: Vec<usize>,
-    pub weights: Vec<f32>,
+    /// Where each output's taps begin, and where the last one's end.
+    starts: Vec<usize>,
+    points: Vec<usize>,
+    weights: Vec<f32>,
 }
 
 /// Half the width of a mode's filter, in points.
@@ -46,10 +47,41 @@ fn cubic(x: f64, a: f64) -> f64 {
 }
 
 impl Axis {
+    /// Points and weights of output `i`.
+    pub fn taps(&self, i: usize) -> (&[usize], &[f32]) {
+        let taps = self.starts[i]..self.starts[i + 1];
+        (&self.points[taps.clone()], &self.weights[taps])
+    }
+
+    /// The transposed map: for each of the points, the outputs that read it.
+    pub fn transposed(&self, points: usize) -> Axis {
+        let outputs = self.starts.len() - 1;
+        let used = |i: usize| {
+            let (points, weights) = self.taps(i);
+            points.iter().zip(weights).filter(|(_, w)| **w != 0.0)
+        };
+        let mut starts = vec![0; points + 1];
+        (0..outputs).flat_map(used).for_each(|(&p, _)| starts[p + 1] += 1);
+        (0..points).for_each(|p| starts[p + 1] += starts[p]);
+        let count = starts[points];
+        let (mut next, mut axis) = (starts.clone(), Axis { starts, points: vec![0; count], weights: vec![0.0; count] });
+        for i in 0..outputs {
+            for (&p, &w) in used(i) {
+                (axis.points[next[p]], axis.weights[next[p]]) = (i, w);
+                next[p] += 1;
+            }
+        }
+        axis
+    }
+
     /// Weights are computed in f64 and rounded once.
     pub fn new(op: &Interpolate, inputs: usize, outputs: usize) -> Axis {
         let taps = taps(op, inputs, outputs);
-        let mut axis = Axis { taps, points: vec![0; outputs * taps], weights: vec![0.0; outputs * taps] };
+        let mut axis = Axis {
+            starts: (0..=outputs).map(|i| i * taps).collect(),
+            points: vec![0; outputs * taps],
+            weights: vec![0.0; outputs * taps],
+        };
         let step = step(op, inputs, outputs);
         for (i, (points, weights)) in
             axis.points.chunks_exact_mut(taps.max(1)).zip(axis.weights.chunks_exact_mut(taps.max(1))).enumerate()

@@ -3,7 +3,7 @@
 //! Algorithm: the taps of each axis are computed once, in f64. A line of the result is made by itself: first down, the taps'
 //! lines of `x` times their weights into a line of f32 that stays in L1 (vectors along the line); then across, for each
 //! pixel its taps: with channels last vectors over channels, else one pixel at a time. Lines are spread over threads
-//! in parts of about 16 KiB of output.
+//! in parts of about 16 KiB of output. The adjoint is the same with the taps of the transposed maps, so that it gathers too.
 //!
 //! Bound: the taps across where pixels are single values (a load and a multiply-add each), else memory. Enlarging by
 //! first going across would do that for fewer lines, at the price of a plane of scratch memory and a barrier.
@@ -31,47 +31,52 @@ fn launch<S: Simd>(_: &Kernel<Cpu, Interpolate>, op: &Interpolate, l: &mut Launc
     if out.is_empty() {
         return Ok(());
     }
-    let (down, across) = (Axis::new(op, op.in_h, op.out_h), Axis::new(op, op.in_w, op.out_w));
+    let (mut down, mut across) = (Axis::new(op, op.in_h, op.out_h), Axis::new(op, op.in_w, op.out_w));
+    if op.adjoint {
+        (down, across) = (down.transposed(op.in_h), across.transposed(op.in_w));
+    }
     let inner = if op.channels_last { op.channels } else { 1 };
-    let (given, wanted) = (op.in_w * inner, op.out_w * inner);
+    let ([from_h, from_w], [to_h, to_w]) = (op.given(), op.wanted());
+    let (given, wanted) = (from_w * inner, to_w * inner);
     let lines = (4096 / wanted).max(1);
+    let copies = op.mode == Mode::Nearest && !op.adjoint;
     l.pool().chunks_mut(out, lines * wanted, |i, out| {
-        let mut blend = vec![0f32; if op.mode == Mode::Nearest { 0 } else { given }];
+        let mut blend = vec![0f32; if copies { 0 } else { given }];
         for (j, out) in out.chunks_exact_mut(wanted).enumerate() {
-            let (plane, y) = ((i * lines + j) / op.out_h, (i * lines + j) % op.out_h);
-            let line = |y: usize| &x[(plane * op.in_h + y) * given..][..given];
-            let taps = y * down.taps..(y + 1) * down.taps;
-            if op.mode == Mode::Nearest {
-                let line = line(down.points[y]);
-                if inner == 1 {
-                    for (out, &at) in out.iter_mut().zip(&across.points) {
-                        *out = line[at];
-                    }
-                } else {
-                    for (out, &at) in out.chunks_exact_mut(inner).zip(&across.points) {
-                        out.copy_from_slice(&line[at * inner..][..inner]);
-                    }
+            let (plane, y) = ((i * lines + j) / to_h, (i * lines + j) % to_h);
+            let line = |y: usize| &x[(plane * from_h + y) * given..][..given];
+            let (points, weights) = down.taps(y);
+            if copies {
+                let line = line(points[0]);
+                for (x, out) in out.chunks_exact_mut(inner).enumerate() {
+                    out.copy_from_slice(&line[across.taps(x).0[0] * inner..][..inner]);
                 }
                 continue;
             }
-            for (t, (&y, &w)) in down.points[taps.clone()].iter().zip(&down.weights[taps]).enumerate() {
-                accumulate(s, w, line(y), t == 0, &mut blend);
-            }
-            let pixels = across.points.chunks_exact(across.taps).zip(across.weights.chunks_exact(across.taps));
+            blend_of(s, points.iter().map(|&y| line(y)).zip(weights), &mut blend);
             if inner == 1 {
-                for (out, (points, weights)) in out.iter_mut().zip(pixels) {
+                for (x, out) in out.iter_mut().enumerate() {
+                    let (points, weights) = across.taps(x);
                     *out = points.iter().zip(weights).map(|(&p, &w)| w * blend[p]).sum();
                 }
             } else {
-                for (out, (points, weights)) in out.chunks_exact_mut(inner).zip(pixels) {
-                    for (t, (&p, &w)) in points.iter().zip(weights).enumerate() {
-                        accumulate(s, w, &blend[p * inner..][..inner], t == 0, out);
-                    }
+                for (x, out) in out.chunks_exact_mut(inner).enumerate() {
+                    let (points, weights) = across.taps(x);
+                    blend_of(s, points.iter().map(|&p| &blend[p * inner..][..inner]).zip(weights), out);
                 }
             }
         }
     });
     Ok(())
+}
+
+/// out = Σ w·x; zeros of nothing.
+fn blend_of<'a, S: Simd>(s: S, mut taps: impl Iterator<Item = (&'a [f32], &'a f32)>, out: &mut [f32]) {
+    match taps.next() {
+        Some((x, &w)) => accumulate(s, w, x, true, out),
+        None => out.fill(0.0),
+    }
+    taps.for_each(|(x, &w)| accumulate(s, w, x, false, out));
 }
 
 simd_fn! {

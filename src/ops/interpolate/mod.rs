@@ -6,7 +6,7 @@ mod cpu;
 mod reference;
 
 use super::problem::{choice, problem};
-use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Tolerance, first, no_gpu_kernels, run};
+use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, first, no_gpu_kernels, run};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -51,6 +51,8 @@ problem! {
         align_corners: bool = false,
         /// Whether `x` is `[batch, in_h, in_w, channels]` instead of `[batch, channels, in_h, in_w]`; the result likewise.
         channels_last: bool = false,
+        /// Whether the transposed map is applied, which is the gradient: `x` has the wanted size and the result the given one.
+        adjoint: bool = false,
     }
 }
 
@@ -71,7 +73,17 @@ impl Interpolate {
         Ok(self)
     }
 
-    fn shape(&self, h: usize, w: usize) -> [usize; 4] {
+    /// Rows and columns of `x`.
+    fn given(&self) -> [usize; 2] {
+        if self.adjoint { [self.out_h, self.out_w] } else { [self.in_h, self.in_w] }
+    }
+
+    /// Rows and columns of the result.
+    fn wanted(&self) -> [usize; 2] {
+        if self.adjoint { [self.in_h, self.in_w] } else { [self.out_h, self.out_w] }
+    }
+
+    fn shape(&self, [h, w]: [usize; 2]) -> [usize; 4] {
         if self.channels_last { [self.batch, h, w, self.channels] } else { [self.batch, self.channels, h, w] }
     }
 
@@ -85,10 +97,10 @@ impl Op for Interpolate {
     const NAME: &'static str = "interpolate";
 
     fn inputs(&self) -> Inputs {
-        [Operand::new("x", DType::F32, &self.shape(self.in_h, self.in_w))].into()
+        [Operand::new("x", DType::F32, &self.shape(self.given()))].into()
     }
     fn outputs(&self) -> Outputs {
-        [Operand::new("out", DType::F32, &self.shape(self.out_h, self.out_w))].into()
+        [Operand::new("out", DType::F32, &self.shape(self.wanted()))].into()
     }
     /// A multiplication and an addition per tap of each axis, columns of the rows wanted first.
     fn flops(&self) -> u64 {
@@ -101,13 +113,21 @@ impl Op for Interpolate {
         planes.saturating_mul(self.out_h as u64).saturating_mul(2 * (down + across))
     }
     fn tolerance(&self) -> Tolerance {
-        if self.mode == Mode::Nearest { Tolerance::Exact } else { Tolerance::Plain(3.0) }
+        if self.mode == Mode::Nearest && !self.adjoint { Tolerance::Exact } else { Tolerance::Plain(3.0) }
     }
     fn cases() -> Vec<Case<Self>> {
         cases::cases()
     }
     fn reference<T: Real>(&self, inputs: &[Option<Vec<T>>], rows: Sample) -> Vec<Vec<T>> {
         reference::interpolate(self, inputs, rows)
+    }
+    fn keeps(&self) -> (u32, u32) {
+        (0, 0)
+    }
+    fn grad(saved: &Saved<Self>, grads: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
+        let back = Interpolate { adjoint: !saved.op.adjoint, ..saved.op }.checked()?;
+        let gradient = |g: &Tensor| run(&back, g.device(), &[Some(g)]).map(first);
+        Ok(vec![grads[0].as_ref().map(gradient).transpose()?])
     }
 }
 
@@ -143,7 +163,8 @@ pub fn interpolate(x: &Tensor, (out_h, out_w): (usize, usize), o: &Options) -> R
     };
     let [channels, in_h, in_w] = if o.channels_last { [c, a, b] } else { [a, b, c] };
     let Options { mode, antialias, align_corners, channels_last } = *o;
-    let op = Interpolate { batch, channels, in_h, in_w, out_h, out_w, mode, antialias, align_corners, channels_last };
+    let sizes = Interpolate { batch, channels, in_h, in_w, out_h, out_w, ..Interpolate::default() };
+    let op = Interpolate { mode, antialias, align_corners, channels_last, ..sizes };
     Ok(first(run(&op.checked()?, x.device(), &[Some(x)])?))
 }
 

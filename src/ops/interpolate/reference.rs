@@ -48,23 +48,24 @@ fn row<T: Real>(op: &Interpolate, inputs: usize, outputs: usize, i: usize) -> Ve
 pub fn interpolate<T: Real>(op: &Interpolate, inputs: &[Option<Vec<T>>], rows: Sample) -> Vec<Vec<T>> {
     let x = inputs[0].as_ref().expect("checked");
     let (planes, inner) = if op.channels_last { (op.batch, op.channels) } else { (op.batch * op.channels, 1) };
-    let mut out = vec![T::default(); planes * op.out_h * op.out_w * inner];
     let across: Vec<Vec<(usize, T)>> = (0..op.out_w).map(|i| row(op, op.in_w, op.out_w, i)).collect();
+    let [h, w] = op.wanted();
+    let mut out = vec![T::default(); planes * h * w * inner];
     for line in 0..planes * op.out_h {
         let (plane, down) = (line / op.out_h, row::<T>(op, op.in_h, op.out_h, line % op.out_h));
         for (i, across) in across.iter().enumerate() {
             let pixel = line * op.out_w + i;
-            if !rows.wants(if op.channels_last { pixel } else { line }) {
+            if !op.adjoint && !rows.wants(if op.channels_last { pixel } else { line }) {
                 continue;
             }
             for c in 0..inner {
-                let mut sum = T::default();
                 for &(y, wy) in &down {
                     for &(x_at, wx) in across {
-                        sum += wy * wx * x[((plane * op.in_h + y) * op.in_w + x_at) * inner + c];
+                        let (outer, point) = (pixel * inner + c, ((plane * op.in_h + y) * op.in_w + x_at) * inner + c);
+                        let (from, to) = if op.adjoint { (outer, point) } else { (point, outer) };
+                        out[to] += wy * wx * x[from];
                     }
                 }
-                out[pixel * inner + c] = sum;
             }
         }
     }

@@ -4,7 +4,7 @@ mod cases;
 
 use super::norm::{self, Norm};
 use super::problem::problem;
-use super::{Case, Inputs, Op, Outputs, Real, Sample, no_gpu_kernels};
+use super::{Case, Inputs, Op, Outputs, Real, Sample, Saved, no_gpu_kernels};
 use crate::backend::cpu::simd::Simd;
 use crate::backend::cpu::{Caps, Cpu};
 use crate::backend::{Kernel, Kernels, Launch};
@@ -73,6 +73,15 @@ impl Op for LayerNorm {
     }
     fn reference<T: Real>(&self, inputs: &[Option<Vec<T>>], rows: Sample) -> Vec<Vec<T>> {
         norm::reference(&self.norm(), inputs, rows)
+    }
+    fn keeps(&self) -> (u32, u32) {
+        self.keeps_for(!0)
+    }
+    fn keeps_for(&self, needs: u32) -> (u32, u32) {
+        self.norm().keeps(needs)
+    }
+    fn grad(saved: &Saved<Self>, grads: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
+        norm::grad(&saved.op.norm(), saved, grads)
     }
 }
 

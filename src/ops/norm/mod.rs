@@ -2,8 +2,10 @@
 //! They stay two ops of the catalog; this is no op.
 
 pub(super) mod cpu;
+mod grad;
 mod reference;
 
+pub(super) use grad::grad;
 pub(super) use reference::reference;
 
 use super::{Inputs, Op, Operand, Outputs, Results, run};
@@ -37,6 +39,9 @@ pub(super) const BIAS: usize = 2;
 pub(super) const RESIDUAL: usize = 3;
 pub(super) const SCALE: usize = 4;
 pub(super) const SHIFT: usize = 5;
+/// Places of the results.
+pub(super) const OUT: usize = 0;
+pub(super) const SUM: usize = 1;
 
 impl Norm {
     pub fn check(&self, op: &'static str) -> Result<()> {
@@ -68,6 +73,14 @@ impl Norm {
             Operand::new("shift", DType::F32, &[self.groups, self.cols]).only_if(self.modulated),
         ]
         .into()
+    }
+
+    /// With a residual, the sum stands for x.
+    pub fn keeps(&self, needs: u32) -> (u32, u32) {
+        // The bias is a part of what the scale multiplies.
+        let bias = needs >> SCALE & 1;
+        let operands = (!self.residual as u32) << X | 1 << WEIGHT | bias << BIAS | 1 << SCALE;
+        (operands, (self.residual as u32) << SUM)
     }
 
     pub fn outputs(&self) -> Outputs {

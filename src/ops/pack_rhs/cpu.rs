@@ -1,15 +1,16 @@
-//! Packing on the CPU. `rhs` [n, k] may have any strides; the result is as [`Format::Panels`] describes.
+//! Packing on the CPU. A plain `rhs` [n, k] may have any strides; panels are as [`Format`] describes.
 //!
-//! Panels are spread over threads. Inside a panel, k advances in blocks of 64 so that the lines written (nr values per k)
-//! stay in L1 while each row's values are read in order. Bound: memory, one read and one write; once per weight.
+//! Panels (unpacking: rows in sixteens) are spread over threads. Inside a panel, k advances in blocks of 64 so that the
+//! lines of the panel (nr values per k) stay in L1 while each row is walked in order. Of quantised blocks, each row of a
+//! panel is written in turn. Bound: memory, one read and one write; once per weight.
 
 use super::PackRhs;
 use crate::backend::cpu::{Caps, Cpu};
 use crate::backend::{Kernel, Kernels, Launch};
-use crate::dtype::{DType, Elem};
+use crate::dtype::{DType, Elem, Format};
 use crate::error::{Result, Unsupported};
 use crate::layout::Takes;
-use crate::ops::panels::pack_panels;
+use crate::ops::panels::{pack_blocks, pack_panels, unpack_panels};
 
 impl Kernels<Cpu> for PackRhs {
     const KERNELS: &'static [Kernel<Cpu, Self>] =
@@ -21,8 +22,13 @@ fn supports(_: &PackRhs, _: &Caps) -> Result<(), Unsupported> {
 }
 
 fn launch(_: &Kernel<Cpu, PackRhs>, op: &PackRhs, l: &mut Launch<'_, Cpu>) -> Result<()> {
-    match op.dtype {
-        DType::F32 => pack::<f32>(op, l),
+    match op.format {
+        Format::BlockPanels { quant, gated } => {
+            let rhs = l.input(0);
+            let Some(out) = l.output(0) else { return Ok(()) };
+            pack_blocks(l.pool(), rhs, [op.n, op.k], quant, gated, out);
+        }
+        _ if op.dtype == DType::F32 => pack::<f32>(op, l),
         _ => pack::<u16>(op, l),
     }
     Ok(())
@@ -61,5 +67,8 @@ impl Bits for u16 {
 fn pack<T: Bits>(op: &PackRhs, l: &mut Launch<'_, Cpu>) {
     let (rhs, layout) = (T::input(l, op.dtype), *l.layout(0));
     let Some(out) = T::output(l, op.dtype) else { return };
-    pack_panels(l.pool(), rhs, [layout.strides[0], layout.strides[1]], [op.n, op.k], op.format, out);
+    match op.format {
+        Format::Plain => unpack_panels(l.pool(), rhs, [op.n, op.k], op.from, out),
+        format => pack_panels(l.pool(), rhs, [layout.strides[0], layout.strides[1]], [op.n, op.k], format, out),
+    }
 }

@@ -2,10 +2,11 @@
 
 mod cases;
 mod cpu;
+mod grad;
 mod reference;
 
 use super::problem::{choice, problem};
-use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Tolerance, first, no_gpu_kernels, run};
+use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, first, no_gpu_kernels, run};
 use crate::dtype::{DType, Scalar};
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -125,6 +126,15 @@ impl Op for Patchify {
     }
     fn reference<T: Real>(&self, inputs: &[Option<Vec<T>>], _: Sample) -> Vec<Vec<T>> {
         reference::patchify(self, inputs)
+    }
+    fn keeps(&self) -> (u32, u32) {
+        self.keeps_for(!0)
+    }
+    fn keeps_for(&self, needs: u32) -> (u32, u32) {
+        grad::keeps(needs)
+    }
+    fn grad(saved: &Saved<Self>, grads: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
+        grad::grad(saved, grads)
     }
 }
 

@@ -5,10 +5,11 @@
 
 mod cases;
 mod cpu;
+mod grad;
 mod reference;
 
 use super::problem::{choice, problem};
-use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, first, no_gpu_kernels, run};
+use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, first, no_gpu_kernels, run};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -78,6 +79,15 @@ impl Op for Reduce {
     }
     fn reference<T: Real>(&self, inputs: &[Option<Vec<T>>], _: Sample) -> Vec<Vec<T>> {
         reference::reduce(self, inputs)
+    }
+    fn keeps(&self) -> (u32, u32) {
+        match self.kind {
+            Kind::Sum | Kind::Mean => (0, 0),
+            Kind::Max | Kind::Min | Kind::Norm2 => (1, 1),
+        }
+    }
+    fn grad(saved: &Saved<Self>, grads: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
+        Ok(vec![grads[0].as_ref().map(|out| grad::grad(saved, out)).transpose()?])
     }
 }
 

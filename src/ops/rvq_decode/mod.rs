@@ -5,7 +5,9 @@ mod cpu;
 mod reference;
 
 use super::problem::problem;
-use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, first, no_gpu_kernels, run};
+use super::{
+    Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Saved, concat, first, no_gpu_kernels, run, scatter_add,
+};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -64,6 +66,23 @@ impl Op for RvqDecode {
     }
     fn reference<T: Real>(&self, inputs: &[Option<Vec<T>>], _: Sample) -> Vec<Vec<T>> {
         reference::rvq_decode(self, inputs)
+    }
+    fn keeps(&self) -> (u32, u32) {
+        (1, 0)
+    }
+    /// Each vector of a codebook gets the gradients of all that it is a part of.
+    fn grad(saved: &Saved<Self>, grads: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
+        let (op, codes, Some(out)) = (&saved.op, saved.input(0), &grads[0]) else { return Ok(vec![None; 2]) };
+        let level = |l: usize| {
+            let codes = codes.slice(0, l..l + 1)?.reshape(&[op.n])?;
+            scatter_add::scatter_add(out, &codes, op.codebook_size)?.reshape(&[1, op.codebook_size, op.codebook_dim])
+        };
+        let levels: Vec<Tensor> = (0..op.num_quantizers).map(level).collect::<Result<_>>()?;
+        let codebooks = match levels.is_empty() {
+            true => Tensor::zeros(out.device(), DType::F32, &[0, op.codebook_size, op.codebook_dim])?,
+            false => concat::concat(&levels.iter().collect::<Vec<_>>(), 0)?,
+        };
+        Ok(vec![None, Some(codebooks)])
     }
 }
 

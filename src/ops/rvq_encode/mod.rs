@@ -5,7 +5,7 @@ mod cpu;
 mod reference;
 
 use super::problem::{choice, problem};
-use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, no_gpu_kernels, run};
+use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Saved, no_gpu_kernels, no_grad_of, run};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -83,6 +83,12 @@ impl Op for RvqEncode {
     }
     fn reference<T: Real>(&self, inputs: &[Option<Vec<T>>], rows: Sample) -> Vec<Vec<T>> {
         reference::rvq_encode(self, inputs, rows)
+    }
+    fn keeps(&self) -> (u32, u32) {
+        (0, 0)
+    }
+    fn grad(saved: &Saved<Self>, _: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
+        no_grad_of(&saved.op, "codes are no smooth function of vectors; decode them to train the codebooks")
     }
 }
 

@@ -5,7 +5,7 @@ mod cpu;
 mod reference;
 
 use super::problem::problem;
-use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, first, no_gpu_kernels, run};
+use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, first, no_gpu_kernels, run, softmax_bwd};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -53,6 +53,12 @@ impl Op for Softmax {
     fn reference<T: Real>(&self, inputs: &[Option<Vec<T>>], rows: Sample) -> Vec<Vec<T>> {
         reference::softmax(self, inputs, rows)
     }
+    fn keeps(&self) -> (u32, u32) {
+        (0, 1)
+    }
+    fn grad(saved: &Saved<Self>, grads: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
+        Ok(vec![grads[0].as_ref().map(|dout| softmax_bwd::softmax_bwd(saved.output(0), dout)).transpose()?])
+    }
 }
 
 no_gpu_kernels!(Softmax);
@@ -64,5 +70,6 @@ no_gpu_kernels!(Softmax);
 pub fn softmax(x: &Tensor) -> Result<Tensor> {
     let (rows, cols) = x.layout().shape.rows();
     let op = Softmax { dtype: x.dtype(), rows, cols }.checked()?;
-    first(run(&op, x.device(), &[Some(&x.reshape(&[rows, cols])?)])?).reshape(x.shape())
+    let flat = x.reshape(&[rows, cols]).or_else(|_| x.contiguous()?.reshape(&[rows, cols]))?;
+    first(run(&op, x.device(), &[Some(&flat)])?).reshape(x.shape())
 }

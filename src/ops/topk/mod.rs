@@ -5,7 +5,7 @@ mod cpu;
 mod reference;
 
 use super::problem::problem;
-use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Tolerance, no_gpu_kernels, run};
+use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, no_gpu_kernels, no_grad_of, run};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -63,6 +63,12 @@ impl Op for TopK {
     }
     fn reference<T: Real>(&self, inputs: &[Option<Vec<T>>], _: Sample) -> Vec<Vec<T>> {
         reference::topk(self, inputs)
+    }
+    fn keeps(&self) -> (u32, u32) {
+        (0, 0)
+    }
+    fn grad(saved: &Saved<Self>, _: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
+        no_grad_of(&saved.op, "it chooses; gather what it chose")
     }
 }
 

@@ -6,7 +6,7 @@ mod reference;
 
 use super::patchify::PatchOrder;
 use super::problem::problem;
-use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Tolerance, first, no_gpu_kernels, run};
+use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, first, no_gpu_kernels, patchify, run};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -88,6 +88,15 @@ impl Op for Unpatchify {
     fn reference<T: Real>(&self, inputs: &[Option<Vec<T>>], _: Sample) -> Vec<Vec<T>> {
         reference::unpatchify(self, inputs)
     }
+    fn keeps(&self) -> (u32, u32) {
+        (0, 0)
+    }
+    /// The pixels' gradient as patches.
+    fn grad(saved: &Saved<Self>, grads: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
+        let Unpatchify { patch_h, patch_w, tubelet, order, .. } = saved.op;
+        let patches = |g: &Tensor| patchify::with(g, (patch_h, patch_w), tubelet, order, DType::F32);
+        Ok(vec![grads[0].as_ref().map(patches).transpose()?])
+    }
 }
 
 no_gpu_kernels!(Unpatchify);
@@ -104,7 +113,7 @@ pub fn unpatchify(
     tubelet: usize,
     order: PatchOrder,
 ) -> Result<Tensor> {
-    let [batch, _, k] = *patches.shape() else {
+    let [_, _, k] = *patches.shape() else {
         return Err(Error::problem("unpatchify", format!("takes [b, n, k], got {patches}")));
     };
     let pixels = tubelet.checked_mul(patch_h).and_then(|n| n.checked_mul(patch_w));
@@ -112,7 +121,19 @@ pub fn unpatchify(
         let why = format!("{k} values are no patch of {tubelet}x{patch_h}x{patch_w} pixels");
         return Err(Error::problem("unpatchify", why));
     };
-    let dtype = patches.dtype();
+    unpatchify_as(patches, channels, [frames, height, width], (patch_h, patch_w), tubelet, order)
+}
+
+/// As [`unpatchify`], where the channels are known: those of no values do not follow from k.
+pub(super) fn unpatchify_as(
+    patches: &Tensor,
+    channels: usize,
+    [frames, height, width]: [usize; 3],
+    (patch_h, patch_w): (usize, usize),
+    tubelet: usize,
+    order: PatchOrder,
+) -> Result<Tensor> {
+    let (dtype, batch) = (patches.dtype(), patches.shape().first().copied().unwrap_or(0));
     let op =
         Unpatchify { dtype, order, batch, channels, frames, height, width, patch_h, patch_w, tubelet }.checked()?;
     Ok(first(run(&op, patches.device(), &[Some(patches)])?))

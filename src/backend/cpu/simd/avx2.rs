@@ -78,6 +78,15 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
+    fn load_bf16_pairs(self, x: &[bf16]) -> [__m256; 2] {
+        let x = &x[..2 * N];
+        unsafe {
+            let pairs = _mm256_loadu_si256(x.as_ptr().cast());
+            let odd = _mm256_and_si256(pairs, _mm256_set1_epi32(0xffff_0000_u32 as i32));
+            [_mm256_castsi256_ps(_mm256_slli_epi32::<16>(pairs)), _mm256_castsi256_ps(odd)]
+        }
+    }
+    #[inline(always)]
     fn store_bf16(self, v: __m256, to: &mut [bf16]) {
         let to = &mut to[..N];
         unsafe {
@@ -167,6 +176,10 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn select_lt(self, a: __m256, b: __m256, yes: __m256, no: __m256) -> __m256 {
         unsafe { _mm256_blendv_ps(no, yes, _mm256_cmp_ps::<_CMP_LT_OQ>(a, b)) }
+    }
+    #[inline(always)]
+    fn swap_pairs(self, a: __m256) -> __m256 {
+        unsafe { _mm256_permute_ps::<0b10_11_00_01>(a) }
     }
     #[inline(always)]
     fn sum(self, a: __m256) -> f32 {

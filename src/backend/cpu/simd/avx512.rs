@@ -75,6 +75,15 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
+    fn load_bf16_pairs(self, x: &[bf16]) -> [__m512; 2] {
+        let x = &x[..2 * N];
+        unsafe {
+            let pairs = _mm512_loadu_si512(x.as_ptr().cast());
+            let odd = _mm512_and_si512(pairs, _mm512_set1_epi32(0xffff_0000_u32 as i32));
+            [_mm512_castsi512_ps(_mm512_slli_epi32::<16>(pairs)), _mm512_castsi512_ps(odd)]
+        }
+    }
+    #[inline(always)]
     fn store_bf16(self, v: __m512, to: &mut [bf16]) {
         let to = &mut to[..N];
         unsafe {
@@ -166,6 +175,10 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn select_lt(self, a: __m512, b: __m512, yes: __m512, no: __m512) -> __m512 {
         unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), no, yes) }
+    }
+    #[inline(always)]
+    fn swap_pairs(self, a: __m512) -> __m512 {
+        unsafe { _mm512_permute_ps::<0b10_11_00_01>(a) }
     }
     #[inline(always)]
     fn sum(self, a: __m512) -> f32 {

@@ -70,6 +70,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn load_f16(self, x: &[f16]) -> Self::V;
     fn store_f16(self, v: Self::V, to: &mut [f16]);
     fn load_bf16(self, x: &[bf16]) -> Self::V;
+    /// The even and the odd ones of the first `2·LANES` values. Panics if there are fewer.
+    fn load_bf16_pairs(self, x: &[bf16]) -> [Self::V; 2];
     /// Rounds to nearest even.
     fn store_bf16(self, v: Self::V, to: &mut [bf16]);
     fn load_u8(self, x: &[u8]) -> Self::V;
@@ -99,6 +101,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// `yes` in lanes where a < b, else `no`.
     fn select_lt(self, a: Self::V, b: Self::V, yes: Self::V, no: Self::V) -> Self::V;
 
+    /// Neighbouring lanes exchanged: 1, 0, 3, 2, …
+    fn swap_pairs(self, a: Self::V) -> Self::V;
+
     /// The sum of the lanes, in a fixed order.
     fn sum(self, a: Self::V) -> f32;
     /// The largest lane.
@@ -116,6 +121,16 @@ pub trait Lane: Elem {
     fn load<S: Simd>(s: S, x: &[Self]) -> S::V;
     /// To the first `LANES` places, rounded. Panics if there are fewer.
     fn store<S: Simd>(s: S, v: S::V, to: &mut [Self]);
+
+    /// The even and the odd ones of the first `2·LANES` values. Panics if there are fewer.
+    #[inline(always)]
+    fn load_pairs<S: Simd>(s: S, x: &[Self]) -> [S::V; 2] {
+        let mut halves = [[<Self as bytemuck::Zeroable>::zeroed(); MAX_LANES]; 2];
+        for (i, &x) in x[..2 * S::LANES].iter().enumerate() {
+            halves[i % 2][i / 2] = x;
+        }
+        halves.map(|half| Self::load(s, &half))
+    }
 
     /// Up to `LANES` values; the other lanes are zero.
     #[inline(always)]
@@ -183,6 +198,10 @@ impl Lane for bf16 {
     #[inline(always)]
     fn load<S: Simd>(s: S, x: &[bf16]) -> S::V {
         s.load_bf16(x)
+    }
+    #[inline(always)]
+    fn load_pairs<S: Simd>(s: S, x: &[bf16]) -> [S::V; 2] {
+        s.load_bf16_pairs(x)
     }
     #[inline(always)]
     fn store<S: Simd>(s: S, v: S::V, to: &mut [bf16]) {
@@ -267,6 +286,7 @@ mod tests {
             assert_eq!(get(s.fnma(a, b, a))[i], p - p * q);
             assert_eq!(get(s.max(a, b))[i], p.max(q));
             assert_eq!(get(s.copysign(a, b))[i], p.abs().copysign(q));
+            assert_eq!(get(s.swap_pairs(a))[i], x[i ^ 1]);
             assert_eq!(get(s.round(a))[i], p.round_ties_even());
             assert_eq!(get(s.select_lt(a, b, a, b))[i], if p < q { p } else { q });
             assert_eq!(get(s.scale2(s.splat(1.5), s.round(a)))[i], 1.5 * p.round_ties_even().exp2());
@@ -299,6 +319,12 @@ mod tests {
                 assert_eq!(get(f16::load(s, &h))[i], h[i].to_f32());
                 assert_eq!(get(bf16::load(s, &b))[i], b[i].to_f32());
             }
+        }
+        let row: Vec<f32> = (0..2 * S::LANES).map(|i| i as f32 - 3.5).collect();
+        let (b, h): (Vec<bf16>, Vec<f16>) = row.iter().map(|&x| (bf16::from_f32(x), f16::from_f32(x))).unzip();
+        for pairs in [bf16::load_pairs(s, &b), f16::load_pairs(s, &h)] {
+            let [even, odd] = pairs.map(get);
+            assert!((0..S::LANES).all(|i| even[i] == row[2 * i] && odd[i] == row[2 * i + 1]));
         }
         let mut nan = [bf16::ZERO; MAX_LANES];
         bf16::store(s, s.splat(f32::NAN), &mut nan);

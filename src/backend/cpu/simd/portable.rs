@@ -70,6 +70,11 @@ impl Simd for Portable {
         std::array::from_fn(|i| f32::from_bits((x[i].to_bits() as u32) << 16))
     }
     #[inline(always)]
+    fn load_bf16_pairs(self, x: &[bf16]) -> [[f32; N]; 2] {
+        let x = &x[..2 * N];
+        [0, 1].map(|odd| std::array::from_fn(|i| f32::from_bits((x[2 * i + odd].to_bits() as u32) << 16)))
+    }
+    #[inline(always)]
     fn store_bf16(self, v: [f32; N], to: &mut [bf16]) {
         for (t, x) in to[..N].iter_mut().zip(v) {
             *t = bf16::from_f32(x);
@@ -143,6 +148,10 @@ impl Simd for Portable {
     #[inline(always)]
     fn select_lt(self, a: [f32; N], b: [f32; N], yes: [f32; N], no: [f32; N]) -> [f32; N] {
         std::array::from_fn(|i| if a[i] < b[i] { yes[i] } else { no[i] })
+    }
+    #[inline(always)]
+    fn swap_pairs(self, a: [f32; N]) -> [f32; N] {
+        std::array::from_fn(|i| a[i ^ 1])
     }
     #[inline(always)]
     fn sum(self, a: [f32; N]) -> f32 {

@@ -3,8 +3,9 @@
 // Loops over registers name them by number: iterators over the arrays keep some of them in memory.
 #![allow(clippy::needless_range_loop)]
 
-use super::tile::{Tile, dots, transpose, weigh};
 use crate::backend::cpu::simd::{Lane, Simd, math};
+use crate::ops::attend::cpu::halves;
+use crate::ops::attend::cpu::tile::{Tile, dots, weigh};
 use crate::simd_fn;
 
 /// The working memory of a block of queries.
@@ -242,24 +243,10 @@ fn columns<S: Simd, const MR: usize, const NV: usize>(
             }
         }
     }
-    let acc = weigh::<S, MR, NV>(s, acc, &keys.v[at..], keys.strides[1], &slot.p[..n * width]);
+    let acc = weigh::<S, MR, NV>(s, acc, (&keys.v[at..], keys.strides[1]), (&slot.p[..n * width], width));
     for i in 0..MR {
         for v in 0..NV {
             s.store(acc[i][v], &mut o[i * width + v * S::LANES..]);
-        }
-    }
-}
-
-simd_fn! {
-    /// `to = x · factor` in f32.
-    pub fn widen[S, T: Lane](s, x: &[T], factor: f32, to: &mut [f32]) {
-        let factor = s.splat(factor);
-        let body = x.len() - x.len() % S::LANES;
-        for (x, to) in x[..body].chunks_exact(S::LANES).zip(to.chunks_exact_mut(S::LANES)) {
-            s.store(s.mul(T::load(s, x), factor), to);
-        }
-        if body < x.len() {
-            s.store_part(s.mul(T::load_part(s, &x[body..]), factor), &mut to[body..x.len()]);
         }
     }
 }
@@ -278,13 +265,6 @@ simd_fn! {
 }
 
 simd_fn! {
-    /// A transposition; see [`transpose`].
-    pub fn turn[S](s, from: &[f32], from_stride: usize, extents: (usize, usize), to: &mut [f32], to_stride: usize) {
-        transpose(s, from, from_stride, extents, to, to_stride);
-    }
-}
-
-simd_fn! {
     /// Divides every row of `o` [row][lane] by the sums of its lanes; a sum of 0 gives 0.
     pub fn normalise[S](s, sums: &mut [f32], o: &mut [f32]) {
         let width = sums.len();
@@ -298,11 +278,6 @@ simd_fn! {
             }
         }
     }
-}
-
-/// An id as two values that f32 holds exactly.
-pub fn halves(id: u32) -> (f32, f32) {
-    ((id >> 16) as f32, (id & 0xffff) as f32)
 }
 
 simd_fn! {

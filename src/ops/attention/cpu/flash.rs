@@ -19,14 +19,16 @@
 //! Bound: FMA; an exponential costs about 17 vector operations against the 2 · head_dim products of a score.
 #![allow(unsafe_code)] // parts write rows of the results that lie apart
 
+use super::BIAS;
 use super::block::{self, Keys, Mask, Slot};
-use super::{Masks, Rows, rows_per_head, with_float};
-use crate::backend::cpu::simd::{Isa, Lane, MAX_LANES, Simd};
+use crate::backend::cpu::simd::{Lane, MAX_LANES, Simd};
 use crate::backend::cpu::{Caps, Cpu};
 use crate::backend::{Backend, Kernel, Launch};
-use crate::dtype::{DType, Elem};
+use crate::dtype::DType;
 use crate::error::{Result, Unsupported};
+use crate::ops::attend::cpu::{Masks, Rows, Scattered, halves, max_nv, turn, widen};
 use crate::ops::attention::Attention;
+use crate::ops::with_float;
 use crate::simd_fn;
 use std::sync::Mutex;
 
@@ -74,16 +76,13 @@ pub fn launch<S: Simd>(_: &Kernel<Cpu, Attention>, op: &Attention, l: &mut Launc
     with_float!(op.dtype, T => with_float!(op.out, O => run::<S, T, O>(s, op, l)))
 }
 
-/// Vectors of queries that the register tile of an instruction set takes.
-fn max_nv<S: Simd>() -> usize {
-    if S::ISA == Isa::Portable { 1 } else { NV }
-}
-
 fn run<S: Simd, T: Lane, O: Lane>(s: S, op: &Attention, l: &mut Launch<'_, Cpu>) -> Result<()> {
-    let masks = Masks::new(op, l)?;
-    let (q, k, v) = (Rows::<T>::new(op, l, 0), Rows::<T>::new(op, l, 1), Rows::<T>::new(op, l, 2));
-    let (out, lse) = (Scattered::new(l.output::<O>(0)), Scattered::new(l.output::<f32>(1)));
-    let (rows, heads) = (rows_per_head(op), op.batch * op.heads_kv);
+    let attend = &op.attend();
+    let masks = Masks::new("attention", attend, l, BIAS)?;
+    let [q, k, v] = [0, 1, 2].map(|i| Rows::<T>::new(attend, l, i));
+    let out = Scattered::new(l.output::<O>(0));
+    let lse = op.lse.then(|| Scattered::new(l.output::<f32>(1)));
+    let (rows, heads) = (attend.rows_per_head(), op.batch * op.heads_kv);
     if heads * rows == 0 {
         return Ok(());
     }
@@ -93,7 +92,7 @@ fn run<S: Simd, T: Lane, O: Lane>(s: S, op: &Attention, l: &mut Launch<'_, Cpu>)
 
     // Rows that overlap (broadcast ones) cannot be walked in chunks.
     let overlapping = k.strides[1].min(v.strides[1]) < op.head_dim;
-    let pack = T::DTYPE != DType::F32 || rows >= PACK_ROWS || masks.padding.is_some() || overlapping;
+    let pack = T::DTYPE != DType::F32 || rows >= PACK_ROWS || op.key_padding || overlapping;
     let (per_head, wave) = (blocks_of_keys(op), if pack { wave(op) } else { heads });
     let vectors = rows.div_ceil(S::LANES);
     let blocks = vectors.div_ceil(max_nv::<S>());
@@ -133,7 +132,7 @@ fn run<S: Simd, T: Lane, O: Lane>(s: S, op: &Attention, l: &mut Launch<'_, Cpu>)
             let mut slot = Slot::new(memory, op.head_dim, BK, nv * S::LANES);
             load(s, &queries, &q, &mut slot);
             queries.attend(s, keys, &mut slot);
-            finish(s, &queries, &out, &lse, &mut slot);
+            finish(s, &queries, &out, lse.as_ref(), &mut slot);
             lock().push(memory);
         });
     }
@@ -154,8 +153,8 @@ fn pack_block[S, T: Lane](s, masks: &Masks<'_>, k: &Rows<'_, T>, v: &Rows<'_, T>
             to_k.fill(0.0);
             to_v.fill(0.0);
         } else {
-            block::widen(s, k.row(b, j, h), 1.0, to_k);
-            block::widen(s, v.row(b, j, h), 1.0, to_v);
+            widen(s, k.row(b, j, h), 1.0, to_k);
+            widen(s, v.row(b, j, h), 1.0, to_v);
         }
     }
 }
@@ -209,20 +208,20 @@ impl Queries<'_> {
     /// Writes what is added to the scores of some keys to `slot.added` [key][lane]; `false` if there is nothing.
     fn added<S: Simd>(&self, s: S, keys: std::ops::Range<usize>, slot: &mut Slot<'_>) -> bool {
         let (masks, width) = (self.masks, self.nv * S::LANES);
-        if masks.bias.is_none() && masks.ids.is_none() && masks.padding.is_none() {
+        if masks.by_place_alone() {
             return false;
         }
         let added = &mut slot.added[..keys.len() * width];
         added.fill(0.0);
-        if masks.bias.is_some() {
+        if masks.op.bias {
             for lane in 0..width {
                 let (head, i) = self.lane(lane);
                 let to = &mut slot.stage[lane % 8 * BK..][..keys.len()];
                 if let Some(bias) = masks.bias(self.b, head, i) {
-                    block::widen(s, &bias[keys.clone()], std::f32::consts::LOG2_E, to);
+                    widen(s, &bias[keys.clone()], std::f32::consts::LOG2_E, to);
                 }
                 if lane % 8 == 7 {
-                    block::turn(s, slot.stage, BK, (8, keys.len()), &mut added[lane - 7..], width);
+                    turn(s, slot.stage, BK, (8, keys.len()), &mut added[lane - 7..], width);
                 }
             }
         }
@@ -248,12 +247,12 @@ simd_fn! {
             let seen = queries.masks.visible(queries.b, i);
             (slot.lo[lane], slot.hi[lane]) = (seen.start as f32, seen.end as f32);
             if let Some((id, _)) = queries.masks.ids(queries.b, i) {
-                (slot.id_high[lane], slot.id_low[lane]) = block::halves(id);
+                (slot.id_high[lane], slot.id_low[lane]) = halves(id);
             }
-            block::widen(s, q.row(queries.b, i, head), scale, &mut slot.stage[lane % 8 * op.head_dim..][..op.head_dim]);
+            widen(s, q.row(queries.b, i, head), scale, &mut slot.stage[lane % 8 * op.head_dim..][..op.head_dim]);
             if lane % 8 == 7 {
                 let to = &mut slot.qt[lane - 7..];
-                block::turn(s, slot.stage, op.head_dim, (8, op.head_dim), to, width);
+                turn(s, slot.stage, op.head_dim, (8, op.head_dim), to, width);
             }
         }
         slot.m.fill(f32::NEG_INFINITY);
@@ -264,47 +263,23 @@ simd_fn! {
 
 simd_fn! {
    /// Divides by the sums, transposes back and writes the results.
-fn finish[S, O: Lane](s, queries: &Queries<'_>, out: &Scattered<O>, lse: &Scattered<f32>, slot: &mut Slot<'_>) {
+fn finish[S, O: Lane](s, queries: &Queries<'_>, out: &Scattered<O>, lse: Option<&Scattered<f32>>, slot: &mut Slot<'_>) {
        let (op, width) = (queries.masks.op, queries.nv * S::LANES);
        let d = op.head_dim;
        block::normalise(s, slot.l, slot.o);
        for lane in 0..queries.count {
            if lane % 8 == 0 {
-               block::turn(s, &slot.o[lane..], width, (d, 8), slot.stage, d);
+               turn(s, &slot.o[lane..], width, (d, 8), slot.stage, d);
            }
            let (head, i) = queries.lane(lane);
            let row = &slot.stage[lane % 8 * d..][..d];
            // SAFETY: every query of every head is in one block, so this row is written by this part alone.
            let to = unsafe { out.get(((queries.b * op.len_q + i) * op.heads_q + head) * d, d) };
            block::narrow(s, row, to);
-           if op.lse {
+           if let Some(lse) = lse {
                // SAFETY: as above.
                let to = unsafe { lse.get((queries.b * op.heads_q + head) * op.len_q + i, 1) };
                to[0] = super::log_sum_exp(slot.m[lane], slot.l[lane]);
            }
        }
    }}
-
-/// A result whose rows are written by different parts of the work.
-struct Scattered<T> {
-    first: *mut T,
-    len: usize,
-}
-
-impl<T: Elem> Scattered<T> {
-    fn new(result: Option<&mut [T]>) -> Scattered<T> {
-        let result = result.unwrap_or_default();
-        Scattered { first: result.as_mut_ptr(), len: result.len() }
-    }
-
-    /// # Safety
-    /// The result is still borrowed by the launch, and no other slice of these elements exists.
-    #[allow(clippy::mut_from_ref)]
-    unsafe fn get(&self, at: usize, len: usize) -> &mut [T] {
-        assert!(at <= self.len && len <= self.len - at);
-        // SAFETY: just checked to lie inside; the caller warrants that nobody else has it.
-        unsafe { std::slice::from_raw_parts_mut(self.first.add(at), len) }
-    }
-}
-// SAFETY: a pointer to plain elements that parts use for disjoint slices, as `get` demands.
-unsafe impl<T: Elem> Sync for Scattered<T> {}

@@ -11,13 +11,16 @@
 //! Workspace of a head in a part: [q][acc][scores] of its rows, then m and l. Parts depend on the problem and its strides
 //! alone. Bound: memory; keys and values are read once.
 
-use super::block::{narrow, widen};
-use super::{Masks, Rows, log_sum_exp, rows_per_head, with_float};
+use super::block::narrow;
+use super::{BIAS, log_sum_exp};
 use crate::backend::cpu::simd::{Lane, Simd, math};
 use crate::backend::cpu::{Caps, Cpu};
 use crate::backend::{Kernel, Launch};
 use crate::error::{Result, Unsupported};
+use crate::ops::attend::Attend;
+use crate::ops::attend::cpu::{Masks, Rows, widen};
 use crate::ops::attention::Attention;
+use crate::ops::with_float;
 use crate::simd_fn;
 use std::ops::Range;
 
@@ -34,11 +37,11 @@ const RUN_BYTES: usize = 4096;
 
 pub fn supports<S: Simd>(op: &Attention, caps: &Caps) -> Result<(), Unsupported> {
     caps.has(S::ISA)?;
-    Unsupported::at_most("queries for each head of keys", rows_per_head(op), MAX_ROWS)
+    Unsupported::at_most("queries for each head of keys", op.attend().rows_per_head(), MAX_ROWS)
 }
 
 pub fn suits(op: &Attention, _: &Caps) -> bool {
-    rows_per_head(op) <= SUITS_ROWS
+    op.attend().rows_per_head() <= SUITS_ROWS
 }
 
 fn splits(op: &Attention) -> usize {
@@ -46,18 +49,18 @@ fn splits(op: &Attention) -> usize {
 }
 
 /// The values of a head in a part.
-fn head_len(op: &Attention) -> usize {
-    rows_per_head(op) * (2 * op.head_dim + BK + 2)
+fn head_len(op: &Attend) -> usize {
+    op.rows_per_head() * (2 * op.head_dim + BK + 2)
 }
 
 pub fn workspace(op: &Attention, _: &Caps) -> usize {
-    4 * op.batch * splits(op) * op.heads_kv * head_len(op)
+    4 * op.batch * splits(op) * op.heads_kv * head_len(&op.attend())
 }
 
 pub fn launch<S: Simd>(_: &Kernel<Cpu, Attention>, op: &Attention, l: &mut Launch<'_, Cpu>) -> Result<()> {
     let s = S::detect().expect("supports() has checked it");
     let partials = with_float!(op.dtype, T => run::<S, T>(s, op, l)?);
-    if rows_per_head(op) == 0 {
+    if op.attend().rows_per_head() == 0 {
         return Ok(());
     }
     with_float!(op.out, O => merge::<S, O>(s, op, partials, l));
@@ -65,14 +68,15 @@ pub fn launch<S: Simd>(_: &Kernel<Cpu, Attention>, op: &Attention, l: &mut Launc
 }
 
 fn run<'a, S: Simd, T: Lane>(s: S, op: &Attention, l: &mut Launch<'a, Cpu>) -> Result<&'a [f32]> {
-    let masks = Masks::new(op, l)?;
-    let (q, k, v) = (Rows::<T>::new(op, l, 0), Rows::<T>::new(op, l, 1), Rows::<T>::new(op, l, 2));
+    let attend = &op.attend();
+    let masks = Masks::new("attention", attend, l, BIAS)?;
+    let [q, k, v] = [0, 1, 2].map(|i| Rows::<T>::new(attend, l, i));
     let partials = l.scratch::<f32>();
     let neighbours = k.strides[2] < k.strides[1] && v.strides[2] < v.strides[1];
     let most = if neighbours { RUN_BYTES / (op.head_dim * op.dtype.bytes()) } else { 1 };
     let heads = (1..=op.heads_kv).rev().find(|&n| n <= most && op.heads_kv.is_multiple_of(n)).unwrap_or(1);
     let groups = op.heads_kv / heads;
-    l.pool().chunks_mut(partials, (heads * head_len(op)).max(1), |i, memory| {
+    l.pool().chunks_mut(partials, (heads * head_len(attend)).max(1), |i, memory| {
         let (b, split, first) = (i / groups / splits(op), i / groups % splits(op), i % groups * heads);
         let (mut start, mut end) = (usize::MAX, 0);
         for i in 0..op.len_q {
@@ -118,7 +122,7 @@ impl<'a> Head<'a> {
 simd_fn! {
     fn part[S, T: Lane](s, part: Part<'_, T>, memory: &mut [f32]) {
         let (op, b) = (part.masks.op, part.b);
-        let (d, rows, len) = (op.head_dim, rows_per_head(op), head_len(op));
+        let (d, rows, len) = (op.head_dim, op.rows_per_head(), head_len(op));
         let scale = (f64::from(op.scale()) * std::f64::consts::LOG2_E) as f32;
         for (memory, h) in memory.chunks_exact_mut(len).zip(part.heads.clone()) {
             let head = Head::new(memory, rows, d);
@@ -269,7 +273,8 @@ fn add<S: Simd, T: Lane>(s: S, v: &[T], p: &[f32], acc: &mut [f32]) {
 
 /// Merges the splits of every query, in their order.
 fn merge<S: Simd, O: Lane>(s: S, op: &Attention, partials: &[f32], l: &mut Launch<'_, Cpu>) {
-    let (d, rows, len) = (op.head_dim, rows_per_head(op), head_len(op));
+    let attend = &op.attend();
+    let (d, rows, len) = (op.head_dim, attend.rows_per_head(), head_len(attend));
     let group = op.heads_q / op.heads_kv;
     // For query i of head h: where its row's numbers are in each split.
     let of = |b: usize, h: usize, i: usize| {

@@ -8,6 +8,7 @@
 //! for the next piece of rhs in L2, 7 % on a whole ViT-B.
 
 use super::epilogue::{self, Epilogue, Rows};
+use super::fetch;
 use crate::backend::Launch;
 use crate::backend::cpu::simd::{Lane, Simd};
 use crate::backend::cpu::{Cpu, Pool};
@@ -15,7 +16,8 @@ use crate::dtype::{Elem, Format};
 use crate::ops::gemm::Gemm;
 use crate::ops::panels::pack_panels;
 use crate::ops::with_float;
-use bytemuck::Pod;
+use bytemuck::{Pod, Zeroable};
+use std::ops::Range;
 
 /// Steps of k in a block.
 pub(super) const KC: usize = 256;
@@ -26,7 +28,7 @@ const BLOCK_ROWS: usize = 224;
 /// Columns of the accumulators of a block.
 const BLOCK_COLS: usize = 64;
 /// The most rows of lhs packed at a time: bounds the workspace.
-const CHUNK_ROWS: usize = 4032;
+pub(super) const CHUNK_ROWS: usize = 4032;
 
 /// A register tile.
 pub(super) trait Tile: Send + Sync {
@@ -58,22 +60,8 @@ fn lhs_steps(op: &Gemm, kr: usize) -> usize {
     op.k.div_ceil(kr).div_ceil(KC) * op.m.min(CHUNK_ROWS) * LDA
 }
 
-/// Asks for memory to be brought into L2.
-#[inline(always)]
-#[allow(unsafe_code)]
-fn fetch<E>(data: &[E]) {
-    #[cfg(target_arch = "x86_64")]
-    for line in data.chunks(64 / size_of::<E>()) {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        // SAFETY: a hint; it reads nothing that the program can see, and the address is that of an element.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = data;
-}
-
 /// Splits `0..len` into `parts` ranges of nearly equal size: where part `i` begins.
-fn deal(len: usize, parts: usize, i: usize) -> usize {
+pub(super) fn deal(len: usize, parts: usize, i: usize) -> usize {
     len * i / parts
 }
 
@@ -134,24 +122,30 @@ fn run_as<T: Tile, O: Lane>(tile: &T, op: &Gemm, panels: Format, l: &mut Launch<
     }
 }
 
-/// Rows of lhs.
-struct Strided<'a, E> {
+/// The elements of lhs.
+pub(super) struct Strided<'a, E> {
     data: &'a [E],
     batch_stride: usize,
     row_stride: usize,
+    col_stride: usize,
 }
 
 impl<'a, E: Elem> Strided<'a, E> {
-    fn of(l: &Launch<'_, Cpu>, i: usize, data: &'a [E], batch: usize) -> Self {
+    pub fn of(l: &Launch<'_, Cpu>, i: usize, data: &'a [E], batch: usize) -> Self {
         let strides = l.layout(i).strides;
-        match batch {
-            1 => Strided { data, batch_stride: 0, row_stride: strides[0] },
-            _ => Strided { data, batch_stride: strides[0], row_stride: strides[1] },
-        }
+        let [batch_stride, row_stride, col_stride] =
+            if batch == 1 { [0, strides[0], strides[1]] } else { [strides[0], strides[1], strides[2]] };
+        Strided { data, batch_stride, row_stride, col_stride }
+    }
+
+    /// A part of a row.
+    pub fn part(&self, batch: usize, row: usize, k: Range<usize>) -> &'a [E] {
+        let start = batch * self.batch_stride + row * self.row_stride;
+        &self.data[start + k.start..start + k.end]
     }
 }
 
-/// Packed lhs holds, for each KC, all rows: entry (block · rows + row) of LDA steps.
+/// Packs lhs: for each KC all rows, entry (block · rows + row) being LDA steps.
 fn pack_lhs<T: Tile>(
     tile: &T,
     pool: &Pool,
@@ -163,12 +157,33 @@ fn pack_lhs<T: Tile>(
     let entries = k.div_ceil(T::KR).div_ceil(KC) * rows;
     const GROUP: usize = 16;
     pool.chunks_mut(&mut out[..entries * LDA], GROUP * LDA, |group, out| {
-        for (j, out) in out.chunks_exact_mut(LDA).enumerate() {
-            let (block, row) = ((group * GROUP + j) / rows, (group * GROUP + j) % rows);
+        // Rows whose elements are no neighbours are gathered, one column of all rows after the other: what lies side by
+        // side in a transposed matrix is read together.
+        let columns = if lhs.col_stride == 1 { 0 } else { (KC * T::KR).min(k) };
+        let mut gathered = vec![T::Source::zeroed(); GROUP * columns];
+        let mut entry = group * GROUP;
+        let mut out = out.chunks_exact_mut(LDA);
+        while out.len() > 0 {
+            let (block, row) = (entry / rows, entry % rows);
+            let count = out.len().min(rows - row);
+            let (from, to) = (block * KC * T::KR, ((block + 1) * KC * T::KR).min(k));
             let start = batch * lhs.batch_stride + (first + row) * lhs.row_stride;
-            let from = block * KC * T::KR;
-            let to = (from + KC * T::KR).min(k);
-            tile.pack_row(&lhs.data[start + from..start + to], out);
+            if columns > 0 {
+                for p in from..to {
+                    let column = &lhs.data[start + p * lhs.col_stride..];
+                    for (line, r) in gathered.chunks_exact_mut(columns).zip(0..count) {
+                        line[p - from] = column[r * lhs.row_stride];
+                    }
+                }
+            }
+            for (r, out) in out.by_ref().take(count).enumerate() {
+                let row = match columns {
+                    0 => &lhs.data[start + r * lhs.row_stride..][from..to],
+                    _ => &gathered[r * columns..][..to - from],
+                };
+                tile.pack_row(row, out);
+            }
+            entry += count;
         }
     });
 }
@@ -214,7 +229,8 @@ fn multiply<T: Tile, O: Lane>(
                 let next = rhs.get(after..(after + count * T::KR * nr).min(rhs.len())).unwrap_or(&[]);
                 let rhs = &rhs[start..start + count * T::KR * nr];
                 for i in 0..tiles {
-                    fetch(&next[deal(next.len(), tiles, i)..deal(next.len(), tiles, i + 1)]);
+                    let share = &next[deal(next.len(), tiles, i)..deal(next.len(), tiles, i + 1)];
+                    share.chunks(64 / size_of::<T::Rhs>()).for_each(|line| fetch(line.as_ptr().cast()));
                     let (r0, r1) = (deal(height, tiles, i), deal(height, tiles, i + 1));
                     let lhs = &lhs[(block * rows + top + r0) * LDA..];
                     let acc = &mut acc[(slot * height + r0) * nr..(slot * height + r1) * nr];

@@ -1,17 +1,19 @@
 //! Matrix products on the CPU.
 //!
-//! Layouts: lhs [m, k] with contiguous rows at any distance; rhs [n, k] plain with any strides, or in panels of nr = 2
-//! vectors; out contiguous.
+//! Layouts: lhs [m, k] with any strides; rhs [n, k] plain with any strides, or in panels of nr = 2 vectors; out
+//! contiguous. (So the products of gradients need no transposed copies.)
 //!
 //! Algorithm (Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication"), see `blocked.rs`:
 //! 1. lhs is copied, k in blocks of KC, into rows of a fixed distance: rows, not columns, since the kernel only broadcasts
-//!    its values, and with a fixed distance all rows of a tile are reached from one pointer.
+//!    its values, and with a fixed distance all rows of a tile are reached from one pointer. A transposed lhs is turned on
+//!    the way, sixteen rows at a time.
 //! 2. A plain rhs is packed into panels in the workspace; a prepared one is read where it lies.
 //! 3. Work is cut into blocks of the result. A block walks k; for each KC, each rhs panel meets each group of rows in a
 //!    register tile of mr x nr (`tile.rs`, `bf16.rs`), kept in L1 or L2 between KCs.
 //! 4. After the last KC the tile passes once through the epilogue (`epilogue.rs`).
 //!
-//! Few rows and a plain rhs take dot products instead (`dot.rs`): nothing is packed, the rhs is read once.
+//! Few rows take dot products with a plain rhs (`dot.rs`), and prepared panels one by one (`few.rs`): nothing is packed, the
+//! rhs is read once. A quantised rhs has kernels of its own (`quant/`).
 //!
 //! Bound: arithmetic for m above about 16, memory (the rhs, read once) below.
 
@@ -20,6 +22,8 @@ mod bf16;
 mod blocked;
 mod dot;
 mod epilogue;
+mod few;
+mod quant;
 mod tile;
 
 use super::Gemm;
@@ -32,8 +36,11 @@ use crate::dtype::{DType, Format};
 use crate::error::{Result, Unsupported};
 use crate::layout::Takes;
 use crate::ops::with_float;
+use quant::Dot;
+#[cfg(target_arch = "x86_64")]
+use quant::{Vnni256, Vnni512};
 
-const TAKES: &[Takes] = &[Takes::Rows, Takes::Strided];
+const TAKES: &[Takes] = &[Takes::Strided, Takes::Strided];
 
 impl Kernels<Cpu> for Gemm {
     const KERNELS: &'static [Kernel<Cpu, Self>] = &[
@@ -43,6 +50,11 @@ impl Kernels<Cpu> for Gemm {
         dot_row::<Avx2>("gemm_dot__avx2"),
         #[cfg(not(all(target_arch = "x86_64", one_isa)))]
         dot_row::<Portable>("gemm_dot__portable"),
+        #[cfg(target_arch = "x86_64")]
+        few_row::<Avx512>("gemm_few_panels32__avx512"),
+        #[cfg(target_arch = "x86_64")]
+        few_row::<Avx2>("gemm_few_panels16__avx2"),
+        few_row::<Portable>("gemm_few_panels16__portable"),
         #[cfg(target_arch = "x86_64")]
         Kernel::new("gemm_bf16_panels32x2__avx512bf16_mr14", bf16::supports, bf16::launch)
             .takes(TAKES)
@@ -55,6 +67,13 @@ impl Kernels<Cpu> for Gemm {
         tiled_row::<Avx2>("gemm_f32_panels16__avx2_mr6", &[("mr", 6), ("nr", 16), ("kc", blocked::KC as u32)]),
         #[cfg(not(all(target_arch = "x86_64", one_isa)))]
         tiled_row::<Portable>("gemm_f32_panels16__portable_mr4", &[("mr", 4), ("nr", 16), ("kc", blocked::KC as u32)]),
+        #[cfg(target_arch = "x86_64")]
+        quant_row::<Vnni512>("gemm_quant__avx512vnni_mr6"),
+        #[cfg(target_arch = "x86_64")]
+        quant_row::<Vnni256>("gemm_quant__avxvnni_mr4"),
+        #[cfg(target_arch = "x86_64")]
+        quant_row::<Avx2>("gemm_quant__avx2_mr4"),
+        quant_row::<Portable>("gemm_quant__portable_mr2"),
     ];
 }
 
@@ -62,8 +81,30 @@ const fn dot_row<S: Simd>(name: &'static str) -> Kernel<Cpu, Gemm> {
     Kernel::new(name, dot::supports::<S>, dot::launch::<S>).takes(&[Takes::Rows, Takes::Rows]).suits(dot::suits)
 }
 
+const fn few_row<S: Simd>(name: &'static str) -> Kernel<Cpu, Gemm> {
+    Kernel::new(name, few::supports::<S>, few::launch::<S>).takes(TAKES).workspace(few::workspace)
+}
+
 const fn tiled_row<S: Simd>(name: &'static str, tunables: &'static [(&'static str, u32)]) -> Kernel<Cpu, Gemm> {
     Kernel::new(name, supports::<S>, launch::<S>).takes(TAKES).tunables(tunables).workspace(workspace::<S>)
+}
+
+const fn quant_row<D: Dot>(name: &'static str) -> Kernel<Cpu, Gemm> {
+    Kernel::new(name, quant::supports::<D>, quant::launch::<D>).takes(TAKES).workspace(quant::workspace)
+}
+
+/// Asks for a line of memory to be brought into L2. Any address will do.
+#[inline(always)]
+#[allow(unsafe_code)]
+fn fetch(line: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: a hint; it reads nothing that the program can see, and fails for no address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = line;
 }
 
 /// The format of the panels that the f32 tiles of an instruction set read.
@@ -72,7 +113,10 @@ fn panels<S: Simd>(gated: bool) -> Format {
 }
 
 /// The format that this processor's best kernel reads.
-pub(super) fn wanted_format(caps: &Caps, lhs: DType, rhs: DType, gated: bool) -> Format {
+pub(super) fn wanted_format(caps: &Caps, lhs: DType, rhs: DType, format: Format, gated: bool) -> Format {
+    if let Some(quant) = format.quant() {
+        return Format::BlockPanels { quant, gated };
+    }
     #[cfg(target_arch = "x86_64")]
     match caps.isa {
         Isa::Avx512 if caps.bf16_dot_is_fast && lhs == DType::BF16 && rhs == DType::BF16 => return bf16::panels(gated),

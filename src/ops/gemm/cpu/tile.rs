@@ -94,7 +94,7 @@ simd_fn! {
 
 simd_fn! {
     /// A row in f32.
-    fn widen[S, L: Lane](s, row: &[L], out: &mut [f32]) {
+    pub(super) fn widen[S, L: Lane](s, row: &[L], out: &mut [f32]) {
         let whole = row.len() - row.len() % S::LANES;
         for (x, out) in row[..whole].chunks_exact(S::LANES).zip(out.chunks_exact_mut(S::LANES)) {
             s.store(L::load(s, x), out);

@@ -5,11 +5,13 @@
 //! reweighted until the error is level; of the lowest power first, rounded to f32 and the rest fitted again).
 
 mod gates;
+mod slopes;
 #[cfg(test)]
 mod tests;
 mod trig;
 
 pub use gates::{gelu_erf, gelu_tanh, quick_gelu, sigmoid, silu};
+pub use slopes::{gelu_erf_slope, gelu_tanh_slope, quick_gelu_slope, silu_slope};
 pub use trig::{cos, sin, sin_cos};
 
 use super::Simd;

@@ -15,6 +15,10 @@ enum F {
     QuickGelu,
     GeluErf,
     GeluTanh,
+    SiluSlope,
+    QuickGeluSlope,
+    GeluErfSlope,
+    GeluTanhSlope,
     Sin,
     Cos,
 }
@@ -35,6 +39,10 @@ simd_fn! {
                 QuickGelu => math::quick_gelu(s, v),
                 GeluErf => math::gelu_erf(s, v),
                 GeluTanh => math::gelu_tanh(s, v),
+                SiluSlope => math::silu_slope(s, v),
+                QuickGeluSlope => math::quick_gelu_slope(s, v),
+                GeluErfSlope => math::gelu_erf_slope(s, v),
+                GeluTanhSlope => math::gelu_tanh_slope(s, v),
                 Sin => math::sin(s, v),
                 Cos => math::cos(s, v),
             };
@@ -47,8 +55,14 @@ fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }
 
+/// d/dx x·σ(u).
+fn slope(x: f64, u: f64, du: f64) -> f64 {
+    sigmoid(u) + x * sigmoid(u) * sigmoid(-u) * du
+}
+
 fn exact(f: F, x: f64) -> f64 {
     use crate::ops::Real;
+    let a = 2.0 * (2.0 / std::f64::consts::PI).sqrt();
     match f {
         Exp2 => x.exp2(),
         Exp => f64::exp(x),
@@ -59,7 +73,13 @@ fn exact(f: F, x: f64) -> f64 {
         Silu => x * sigmoid(x),
         QuickGelu => x * sigmoid(1.702 * x),
         GeluErf => 0.5 * x * (1.0 + Real::erf(x * 0.5f64.sqrt())),
-        GeluTanh => x * sigmoid(2.0 * (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)),
+        GeluTanh => x * sigmoid(a * (x + 0.044715 * x * x * x)),
+        SiluSlope => slope(x, x, 1.0),
+        QuickGeluSlope => slope(x, 1.702 * x, 1.702),
+        GeluErfSlope => {
+            0.5 * (1.0 + Real::erf(x * 0.5f64.sqrt())) + x * f64::exp(-0.5 * x * x) / std::f64::consts::TAU.sqrt()
+        }
+        GeluTanhSlope => slope(x, a * (x + 0.044715 * x * x * x), a * (1.0 + 3.0 * 0.044715 * x * x)),
         Sin => f64::sin(x),
         Cos => f64::cos(x),
     }
@@ -73,14 +93,26 @@ fn grid(low: f32, high: f32) -> Vec<f32> {
     even.chain(magnitudes.flat_map(|x| [x, -x])).filter(|x| (low..=high).contains(x)).collect()
 }
 
-/// The largest error in units of 2^-23 of the value, or of |x| (`absolute`), and where.
-fn worst<S: Simd>(s: S, f: F, xs: &[f32], absolute: bool) -> (f64, f32) {
+/// What an error is a part of.
+#[derive(Clone, Copy, PartialEq)]
+enum Of {
+    Value,
+    X,
+    One,
+}
+
+/// The largest error in units of 2^-23, and where.
+fn worst<S: Simd>(s: S, f: F, xs: &[f32], of: Of) -> (f64, f32) {
     let mut ys = vec![0.0; xs.len()];
     map(s, f, xs, &mut ys);
     let mut worst = (0.0, 0.0);
     for (&x, &y) in xs.iter().zip(&ys) {
         let want = exact(f, x as f64);
-        let scale = if absolute { x.abs() as f64 } else { want.abs() };
+        let scale = match of {
+            Of::Value => want.abs(),
+            Of::X => x.abs() as f64,
+            Of::One => 1.0,
+        };
         let error = (y as f64 - want).abs() / scale.max(1e-37) / f32::EPSILON as f64;
         if error > worst.0 || error.is_nan() {
             worst = (error, x);
@@ -91,34 +123,38 @@ fn worst<S: Simd>(s: S, f: F, xs: &[f32], absolute: bool) -> (f64, f32) {
 
 fn accuracy<S: Simd>() {
     let Some(s) = S::detect() else { return };
-    for (f, low, high, absolute, bound) in [
-        (Exp2, -126.0, 127.4, false, 0.9),
-        (Exp, -86.9, 88.72, false, 0.8),
-        (Ln, 0.0, 1e6, false, 0.7),
-        (Ln, 0.4, 2.1, false, 0.7),
-        (Tanh, -12.0, 12.0, false, 2.8),
-        (Tanh, -1.0, 1.0, false, 2.8),
-        (Erf, -5.0, 5.0, false, 3.6),
-        (Erf, -1.0, 1.0, false, 3.6),
-        (Sigmoid, -86.0, 86.0, false, 1.2),
-        (Sigmoid, -8.0, 8.0, false, 1.2),
-        (Silu, -80.0, 80.0, false, 1.3),
-        (Silu, -8.0, 8.0, false, 1.3),
-        (QuickGelu, -60.0, 60.0, true, 1.0),
-        (QuickGelu, -6.0, 6.0, true, 1.0),
-        (GeluErf, -60.0, 60.0, true, 2.1),
-        (GeluErf, -6.0, 6.0, true, 2.1),
-        (GeluTanh, -60.0, 60.0, true, 1.1),
-        (GeluTanh, -6.0, 6.0, true, 1.1),
-        (Sin, -7.0, 7.0, false, 1.4),
-        (Sin, -1e5, 1e5, false, 1.4),
-        (Sin, -1e9, 1e9, false, 1.4),
-        (Cos, -7.0, 7.0, false, 3.2),
-        (Cos, -1e5, 1e5, false, 3.2),
-        (Cos, -1e9, 1e9, false, 3.2),
+    for (f, low, high, of, bound) in [
+        (Exp2, -126.0, 127.4, Of::Value, 0.9),
+        (Exp, -86.9, 88.72, Of::Value, 0.8),
+        (Ln, 0.0, 1e6, Of::Value, 0.7),
+        (Ln, 0.4, 2.1, Of::Value, 0.7),
+        (Tanh, -12.0, 12.0, Of::Value, 2.8),
+        (Tanh, -1.0, 1.0, Of::Value, 2.8),
+        (Erf, -5.0, 5.0, Of::Value, 3.6),
+        (Erf, -1.0, 1.0, Of::Value, 3.6),
+        (Sigmoid, -86.0, 86.0, Of::Value, 1.2),
+        (Sigmoid, -8.0, 8.0, Of::Value, 1.2),
+        (Silu, -80.0, 80.0, Of::Value, 1.3),
+        (Silu, -8.0, 8.0, Of::Value, 1.3),
+        (QuickGelu, -60.0, 60.0, Of::X, 1.0),
+        (QuickGelu, -6.0, 6.0, Of::X, 1.0),
+        (GeluErf, -60.0, 60.0, Of::X, 2.1),
+        (GeluErf, -6.0, 6.0, Of::X, 2.1),
+        (GeluTanh, -60.0, 60.0, Of::X, 1.1),
+        (GeluTanh, -6.0, 6.0, Of::X, 1.1),
+        (SiluSlope, -200.0, 200.0, Of::One, 2.0),
+        (QuickGeluSlope, -200.0, 200.0, Of::One, 2.0),
+        (GeluErfSlope, -20.0, 20.0, Of::One, 3.0),
+        (GeluTanhSlope, -20.0, 20.0, Of::One, 4.0),
+        (Sin, -7.0, 7.0, Of::Value, 1.4),
+        (Sin, -1e5, 1e5, Of::Value, 1.4),
+        (Sin, -1e9, 1e9, Of::Value, 1.4),
+        (Cos, -7.0, 7.0, Of::Value, 3.2),
+        (Cos, -1e5, 1e5, Of::Value, 3.2),
+        (Cos, -1e9, 1e9, Of::Value, 3.2),
     ] {
         let xs: Vec<f32> = grid(low, high).into_iter().filter(|&x| f != Ln || x > 0.0).collect();
-        let (error, at) = worst(s, f, &xs, absolute);
+        let (error, at) = worst(s, f, &xs, of);
         assert!(error <= bound, "{:?} {f:?}: {error} at {at}", S::ISA);
     }
 }
@@ -131,8 +167,13 @@ fn ends<S: Simd>() {
         map(s, f, &[x], &mut y);
         y[0]
     };
-    for f in [Exp2, Exp, Ln, Tanh, Erf, Sigmoid, Silu, QuickGelu, GeluErf, GeluTanh, Sin, Cos] {
+    let slopes = [SiluSlope, QuickGeluSlope, GeluErfSlope, GeluTanhSlope];
+    for f in [Exp2, Exp, Ln, Tanh, Erf, Sigmoid, Silu, QuickGelu, GeluErf, GeluTanh, Sin, Cos].into_iter().chain(slopes)
+    {
         assert!(get(f, f32::NAN).is_nan());
+    }
+    for f in slopes {
+        assert_eq!([-inf, -1e30, 1e30, inf].map(|x| get(f, x)), [0.0, 0.0, 1.0, 1.0], "{f:?}");
     }
     for (f, low, high) in [
         (Exp2, 0.0, inf),

@@ -1,8 +1,8 @@
-//! The register tiles of the flash kernel, and transposition.
+//! The register tiles of blocked attention, and transposition.
 //!
-//! Both products have the shape `acc[i][v] += a[i] · b[v]`, where `a` is a value broadcast from a row of keys or values
-//! as it lies in memory, and `b` are vectors of queries: lanes are queries. So keys and values need no transposition,
-//! any head_dim runs without padding, and a softmax over keys is made of plain vector operations.
+//! Both products have the shape `acc[i][v] += a[i] · b[v]`, where `a` is a value broadcast from a row of one side as
+//! it lies in memory, and `b` are vectors whose lanes are rows of the other: the flash kernel of `attention` has queries
+//! in lanes, `attention_bwd` keys. So the first side needs no transposition, and any head_dim runs without padding.
 //!
 //! Register budget: MR·NV accumulators, NV vectors of `b` and one broadcast: 8·3 + 3 + 1 = 28 of 32 with AVX-512,
 //! 4·3 + 3 + 1 = 16 of 16 with AVX2. A step of 24 products needs 11 loads, so loads (two in a cycle) are not the bound.
@@ -41,17 +41,16 @@ pub fn dots<S: Simd, const MR: usize, const NV: usize>(
     acc
 }
 
-/// `tile[i] += Σ_j rows[j · stride + i] · columns[j]`, with `columns` [j][NV vectors].
+/// `tile[i] += Σ_j rows[j][i] · columns[j]`, with rows of both at a distance, and NV vectors in one of `columns`.
 #[inline(always)]
 pub fn weigh<S: Simd, const MR: usize, const NV: usize>(
     s: S,
     mut acc: Tile<S, MR, NV>,
-    rows: &[f32],
-    stride: usize,
-    columns: &[f32],
+    (rows, row_stride): (&[f32], usize),
+    (columns, column_stride): (&[f32], usize),
 ) -> Tile<S, MR, NV> {
-    for (row, b) in rows.chunks(stride).zip(columns.chunks_exact(NV * S::LANES)) {
-        let row = &row[..MR];
+    for (row, b) in rows.chunks(row_stride).zip(columns.chunks(column_stride)) {
+        let (row, b) = (&row[..MR], &b[..NV * S::LANES]);
         let mut column = [s.zero(); NV];
         for v in 0..NV {
             column[v] = s.load(&b[v * S::LANES..]);

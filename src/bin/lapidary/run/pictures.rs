@@ -1,97 +1,22 @@
-//! `run`: a checkpoint does its natural task on pictures and prompts.
+//! Pictures in: classes, features, scores against prompts.
 
-use crate::shared::{self, Shared, Status, printable};
-use lapidary::checkpoint::Folder;
+use super::Args;
+use crate::shared::{self, printable};
 use lapidary::media::Image;
-use lapidary::models::{self, Model, clip::Clip, vit::Vit};
-use lapidary::nn::{Precision, Taps};
+use lapidary::models::{clip::Clip, vit::Vit};
+use lapidary::nn::Taps;
 use lapidary::ops::softmax::softmax;
 use lapidary::text::{Padding, Tokenizer};
-use lapidary::{DType, Device, Error, Result, no_grad, profile};
+use lapidary::{Device, Error, Result};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
-use std::time::Instant;
-
-/// Does a checkpoint's natural task: top classes (ViT), features (DINOv2), scores of pictures against prompts (CLIP)
-#[derive(clap::Args)]
-pub struct Args {
-    /// A model's folder: config.json, weights, and what else it was published with.
-    checkpoint: PathBuf,
-    /// Pictures (PNG or JPEG).
-    #[arg(long, num_args = 1.., value_name = "FILE")]
-    image: Vec<PathBuf>,
-    /// Texts.
-    #[arg(long, num_args = 1.., value_name = "TEXT")]
-    prompt: Vec<String>,
-    /// What inputs of matrix products are rounded to: f32, bf16 or f16.
-    #[arg(long, default_value = "f32")]
-    dtype: DType,
-    /// How many classes to print.
-    #[arg(long, default_value_t = 5)]
-    top: usize,
-    /// Prints where the time of the forward pass went, to stderr.
-    #[arg(long)]
-    profile: bool,
-    /// Writes the forward pass as a trace for Chrome or Perfetto.
-    #[arg(long, value_name = "FILE")]
-    trace: Option<PathBuf>,
-}
-
-pub fn run(args: &Args, shared: &Shared) -> Result<Status> {
-    let device = &shared.device()?;
-    let _pause = no_grad();
-    let images: Vec<Image> = args.image.iter().map(Image::open).collect::<Result<_>>()?;
-    if images.is_empty() {
-        return Err(Error::Config("no pictures: give --image FILE…".into()));
-    }
-    let precision = Precision::compute_in(args.dtype)?;
-    let began = Instant::now();
-    let folder = Folder::open(&args.checkpoint)?;
-    let spinner = shared::spinner("loading weights");
-    let model = models::load(&folder, device, precision)?;
-    spinner.finish_and_clear();
-    let loaded = began.elapsed().as_secs_f64();
-    device.profiler().enable(args.profile || args.trace.is_some());
-    device.reset_peak_memory();
-    let began = Instant::now();
-    let mut report = match &model {
-        Model::Vit(vit) if args.prompt.is_empty() => classify(vit, &images, args, shared.json)?,
-        Model::Vit(_) => return Err(Error::Config("a vit model takes pictures only, no --prompt".into())),
-        Model::Clip(clip) => score(clip, &images, args, device, shared.json)?,
-    };
-    device.synchronise()?;
-    let seconds = began.elapsed().as_secs_f64();
-    let memory = device.memory();
-    let events = device.profiler().take();
-    if args.profile {
-        shared::note(&profile::table(&events));
-    }
-    if let Some(path) = &args.trace {
-        std::fs::write(path, profile::chrome_trace(&events).to_string()).map_err(|e| Error::io(path, e))?;
-    }
-    if shared.json {
-        report["precision"] = json!(precision.to_string());
-        report["load_s"] = json!(loaded);
-        report["seconds"] = json!(seconds);
-        report["peak_bytes"] = json!(memory.peak_bytes);
-        shared::print(&format!("{report}\n"))?;
-    } else {
-        shared::note(&format!(
-            "{precision}; loaded in {loaded:.2} s; {} picture(s) in {:.1} ms; peak {:.1} MB of tensors",
-            images.len(),
-            seconds * 1e3,
-            memory.peak_bytes as f64 / 1e6
-        ));
-    }
-    Ok(Status::Success)
-}
+use std::path::Path;
 
 fn file_name(path: &Path) -> String {
     path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned())
 }
 
 /// Top classes, or features and their cosines where the checkpoint has no classifier.
-fn classify(vit: &Vit, images: &[Image], args: &Args, as_json: bool) -> Result<Value> {
+pub(super) fn classify(vit: &Vit, images: &[Image], args: &Args, as_json: bool) -> Result<Value> {
     let output = vit.forward(&vit.pixel_values(images)?, false, &mut Taps::none())?;
     let names: Vec<String> = args.image.iter().map(|p| file_name(p)).collect();
     let Some(logits) = &output.logits else {
@@ -140,7 +65,7 @@ fn features_report(features: &[f32], width: usize, names: &[String], as_json: bo
 }
 
 /// Pictures against prompts.
-fn score(clip: &Clip, images: &[Image], args: &Args, device: &Device, as_json: bool) -> Result<Value> {
+pub(super) fn score(clip: &Clip, images: &[Image], args: &Args, device: &Device, as_json: bool) -> Result<Value> {
     if args.prompt.is_empty() {
         return Err(Error::Config("a clip model scores pictures against texts: give --prompt TEXT…".into()));
     }

@@ -1,0 +1,162 @@
+//! What the CPU kernels of attention share: operands by row, what a query may see, register tiles, results whose rows
+//! are written by different parts of the work.
+#![allow(unsafe_code)] // parts write rows of the results that lie apart
+
+pub mod tile;
+
+use super::Attend;
+use crate::backend::Launch;
+use crate::backend::cpu::Cpu;
+use crate::backend::cpu::simd::{Isa, Lane, Simd};
+use crate::dtype::Elem;
+use crate::error::{Error, Result};
+use crate::simd_fn;
+use std::ops::Range;
+
+/// Vectors in a row of the register tile of an instruction set.
+pub fn max_nv<S: Simd>() -> usize {
+    if S::ISA == Isa::Portable { 1 } else { 3 }
+}
+
+/// An operand [batch, len, heads, head_dim] with contiguous rows.
+#[derive(Clone, Copy)]
+pub struct Rows<'a, T> {
+    data: &'a [T],
+    /// Of batch, len and heads.
+    pub strides: [usize; 3],
+    head_dim: usize,
+}
+
+impl<'a, T: Elem> Rows<'a, T> {
+    /// Operand `i` of a launch.
+    pub fn new(op: &Attend, l: &Launch<'a, Cpu>, i: usize) -> Rows<'a, T> {
+        let s = l.layout(i).strides;
+        Rows { data: l.input(i), strides: [s[0], s[1], s[2]], head_dim: op.head_dim }
+    }
+
+    /// Row `i` of head `h`.
+    #[inline(always)]
+    pub fn row(&self, b: usize, i: usize, h: usize) -> &'a [T] {
+        &self.from(b, i, h)[..self.head_dim]
+    }
+
+    /// Everything from row `i` of head `h` on.
+    #[inline(always)]
+    pub fn from(&self, b: usize, i: usize, h: usize) -> &'a [T] {
+        &self.data[b * self.strides[0] + i * self.strides[1] + h * self.strides[2]..]
+    }
+}
+
+/// What decides which keys a query sees and what is added to its scores.
+#[derive(Clone, Copy)]
+pub struct Masks<'a> {
+    pub op: &'a Attend,
+    bias: Option<(&'a [f32], [usize; 3])>,
+    ids: Option<(&'a [u32], &'a [u32])>,
+    padding: Option<&'a [u8]>,
+    lens: Option<&'a [u32]>,
+}
+
+impl<'a> Masks<'a> {
+    /// From the operands of a launch of op `name`, of which number `first` is the bias.
+    ///
+    /// # Errors
+    /// An entry of `lens_k` is larger than `len_k`.
+    pub fn new(name: &'static str, op: &'a Attend, l: &Launch<'a, Cpu>, first: usize) -> Result<Masks<'a>> {
+        let lens = l.optional::<u32>(first + 4);
+        if let Some(index) = lens.and_then(|lens| lens.iter().position(|&n| n as usize > op.len_k)) {
+            let value = u64::from(lens.map_or(0, |lens| lens[index]));
+            return Err(Error::Index { op: name, value, index, limit: op.len_k as u64 + 1 });
+        }
+        Ok(Masks {
+            op,
+            bias: l.optional::<f32>(first).map(|bias| {
+                let s = l.layout(first).strides;
+                (bias, [if op.bias_batch == 1 { 0 } else { s[0] }, if op.bias_heads == 1 { 0 } else { s[1] }, s[2]])
+            }),
+            ids: l.optional(first + 1).zip(l.optional(first + 2)),
+            padding: l.optional(first + 3),
+            lens,
+        })
+    }
+
+    /// Whether nothing but the places of keys decides.
+    pub fn by_place_alone(&self) -> bool {
+        self.bias.is_none() && self.ids.is_none() && self.padding.is_none()
+    }
+
+    /// The keys of a sequence that exist.
+    pub fn keys(&self, b: usize) -> usize {
+        self.lens.map_or(self.op.len_k, |lens| lens[b] as usize)
+    }
+
+    /// The keys that query `i` sees by its place.
+    pub fn visible(&self, b: usize, i: usize) -> Range<usize> {
+        self.op.visible(i, self.keys(b))
+    }
+
+    /// The bias of the scores of query `i`, one for each key.
+    pub fn bias(&self, b: usize, h: usize, i: usize) -> Option<&'a [f32]> {
+        self.bias.map(|(bias, s)| &bias[b * s[0] + h * s[1] + i * s[2]..][..self.op.len_k])
+    }
+
+    /// The segment of query `i`, and those of the keys.
+    pub fn ids(&self, b: usize, i: usize) -> Option<(u32, &'a [u32])> {
+        self.ids.map(|(q, k)| (q[b * self.op.len_q + i], &k[b * self.op.len_k..][..self.op.len_k]))
+    }
+
+    /// For each key whether it is there.
+    pub fn padding(&self, b: usize) -> Option<&'a [u8]> {
+        self.padding.map(|p| &p[b * self.op.len_k..][..self.op.len_k])
+    }
+}
+
+/// An id as two values that f32 holds exactly.
+pub fn halves(id: u32) -> (f32, f32) {
+    ((id >> 16) as f32, (id & 0xffff) as f32)
+}
+
+/// A result whose rows are written by different parts of the work.
+pub struct Scattered<T> {
+    first: *mut T,
+    len: usize,
+}
+
+impl<T: Elem> Scattered<T> {
+    pub fn new(result: Option<&mut [T]>) -> Scattered<T> {
+        let result = result.unwrap_or_default();
+        Scattered { first: result.as_mut_ptr(), len: result.len() }
+    }
+
+    /// # Safety
+    /// The result is still borrowed by the launch, and no other slice of these elements exists.
+    #[allow(clippy::mut_from_ref)]
+    pub unsafe fn get(&self, at: usize, len: usize) -> &mut [T] {
+        assert!(at <= self.len && len <= self.len - at);
+        // SAFETY: just checked to lie inside; the caller warrants that nobody else has it.
+        unsafe { std::slice::from_raw_parts_mut(self.first.add(at), len) }
+    }
+}
+// SAFETY: a pointer to plain elements that parts use for disjoint slices, as `get` demands.
+unsafe impl<T: Elem> Sync for Scattered<T> {}
+
+simd_fn! {
+    /// `to = x · factor` in f32.
+    pub fn widen[S, T: Lane](s, x: &[T], factor: f32, to: &mut [f32]) {
+        let factor = s.splat(factor);
+        let body = x.len() - x.len() % S::LANES;
+        for (x, to) in x[..body].chunks_exact(S::LANES).zip(to.chunks_exact_mut(S::LANES)) {
+            s.store(s.mul(T::load(s, x), factor), to);
+        }
+        if body < x.len() {
+            s.store_part(s.mul(T::load_part(s, &x[body..]), factor), &mut to[body..x.len()]);
+        }
+    }
+}
+
+simd_fn! {
+    /// A transposition; see [`transpose`](tile::transpose).
+    pub fn turn[S](s, from: &[f32], from_stride: usize, extents: (usize, usize), to: &mut [f32], to_stride: usize) {
+        tile::transpose(s, from, from_stride, extents, to, to_stride);
+    }
+}

@@ -1,0 +1,404 @@
+//! The gradients of attention on the CPU: `attention_bwd`.
+//!
+//! Layout: `q`, `out`, `dout` [batch, len_q, heads_q, head_dim], `k` and `v` [batch, len_k, heads_kv, head_dim] with
+//! contiguous rows at any distance, likewise `bias`; the rest and the results contiguous.
+//!
+//! Algorithm (FlashAttention-2, arXiv 2307.08691, algorithm 2, with 2^x for e^x and the lanes of vectors for keys): first
+//! delta = rowsum(dO ∘ O) - dlse. Then a part of the work is a span of up to `KEYS` keys of a head. Keys and values are
+//! widened and transposed once, to Kᵀ and Vᵀ [head_dim][strip], a strip being up to three vectors of keys. For each block
+//! of up to `QUERIES` rows (queries of all heads of the group, one after the other), from the last to the first, and each
+//! strip that some of them see: P = 2^(Q · Kᵀ - lse), masked (`weights`); dS = P ∘ (dO · Vᵀ - delta) (`slopes`);
+//! dVᵀ += dOᵀ · P and dKᵀ += Qᵀ · dS (`accumulate`); and after the last strip dQ += dS · K. So every score is computed once
+//! (five products), and nothing of the size of all scores is stored.
+//!
+//! Spans of a head add to the same rows of dQ: they take turns, in the order of the keys (`Turns`), so that bits depend on
+//! nothing but the problem. Parts are taken in the order of their spans, all heads of one span first, so a part waits
+//! only where heads are fewer than threads, and then for a block's time. Where heads or sequences share a bias whose
+//! gradient is wanted, one part does all of them.
+//!
+//! Tunables: KEYS a multiple of every strip (48, 24, 8), QUERIES of every tile (8, 6, 4). Workspace of a thread with
+//! head_dim 128: Kᵀ, Vᵀ, dKᵀ, dVᵀ, K 120 KiB each, P and dS 68 KiB each, Q and dO 40 KiB each: the L2 cache. Of those, a
+//! strip's product uses 24 KiB again and again. Bound: FMA.
+#![allow(unsafe_code)] // parts write rows of the results that lie apart
+
+mod block;
+mod turns;
+
+use super::AttentionBwd;
+use crate::backend::cpu::simd::{Lane, Simd};
+use crate::backend::cpu::{Caps, Cpu};
+use crate::backend::{Backend, Kernel, Kernels, Launch};
+use crate::error::{Result, Unsupported};
+use crate::layout::Takes;
+use crate::ops::attend::Attend;
+use crate::ops::attend::cpu::{Masks, Rows, Scattered, halves, max_nv, turn, widen};
+use crate::ops::with_float;
+use crate::{isa_rows, simd_fn};
+use block::{Hide, KEYS, QUERIES, Slot, columns};
+use std::ops::Range;
+use std::sync::Mutex;
+use turns::Turns;
+
+/// Places of the operands.
+const OUT: usize = 3;
+const LSE: usize = 4;
+const DOUT: usize = 5;
+const BIAS: usize = 6;
+const DLSE: usize = 11;
+
+const ROWS: Takes = Takes::Rows;
+const TAKES: &[Takes] = &[ROWS, ROWS, ROWS, ROWS, Takes::Contiguous, ROWS, ROWS];
+
+impl Kernels<Cpu> for AttentionBwd {
+    const KERNELS: &'static [Kernel<Cpu, Self>] =
+        isa_rows![("attention_bwd", supports, launch).takes(TAKES).workspace(workspace)];
+}
+
+fn supports<S: Simd>(op: &AttentionBwd, caps: &Caps) -> Result<(), Unsupported> {
+    caps.has(S::ISA)?;
+    // Places of keys are compared as f32.
+    Unsupported::at_most("len_k", op.len_k, 1usize << 24)
+}
+
+/// A slot for each thread, and delta.
+fn workspace(op: &AttentionBwd, caps: &Caps) -> usize {
+    4 * (caps.threads * Slot::len(op.head_dim) + op.batch * op.heads_q * op.len_q)
+}
+
+fn launch<S: Simd>(_: &Kernel<Cpu, AttentionBwd>, op: &AttentionBwd, l: &mut Launch<'_, Cpu>) -> Result<()> {
+    let s = S::detect().expect("supports() has checked it");
+    let slots = Cpu::caps(l.device).threads * Slot::len(op.head_dim);
+    let (slots, delta) = l.scratch::<f32>().split_at_mut(slots);
+    with_float!(op.out, O => deltas::<S, O>(s, op, l, delta));
+    with_float!(op.dtype, T => run::<S, T>(s, op, l, slots, delta))
+}
+
+/// Rows of `delta` in a part of the work.
+const DELTAS: usize = 256;
+
+/// `delta = rowsum(dout ∘ out) - dlse`
+fn deltas<S: Simd, O: Lane>(s: S, op: &AttentionBwd, l: &Launch<'_, Cpu>, delta: &mut [f32]) {
+    let attend = &op.attend();
+    let (out, dout, dlse) =
+        (Rows::<O>::new(attend, l, OUT), Rows::<f32>::new(attend, l, DOUT), l.optional::<f32>(DLSE));
+    l.pool().chunks_mut(delta, DELTAS, |part, delta| {
+        for (n, delta) in delta.iter_mut().enumerate() {
+            let row = part * DELTAS + n;
+            let (b, h, i) = (row / op.len_q / op.heads_q, row / op.len_q % op.heads_q, row % op.len_q);
+            *delta = block::dot(s, dout.row(b, i, h), out.row(b, i, h)) - dlse.map_or(0.0, |dlse| dlse[row]);
+        }
+    });
+}
+
+/// Part `i` of `n` things dealt out evenly to `parts`.
+fn share(n: usize, parts: usize, i: usize) -> Range<usize> {
+    i * n / parts..(i + 1) * n / parts
+}
+
+/// The operands that parts read besides the masks.
+struct Given<'a, T> {
+    q: Rows<'a, T>,
+    k: Rows<'a, T>,
+    v: Rows<'a, T>,
+    dout: Rows<'a, f32>,
+    lse: &'a [f32],
+    delta: &'a [f32],
+}
+
+fn run<S: Simd, T: Lane>(
+    s: S,
+    op: &AttentionBwd,
+    l: &mut Launch<'_, Cpu>,
+    slots: &mut [f32],
+    delta: &[f32],
+) -> Result<()> {
+    let attend = &op.attend();
+    let masks = Masks::new("attention_bwd", attend, l, BIAS)?;
+    let [q, k, v] = [0, 1, 2].map(|i| Rows::<T>::new(attend, l, i));
+    let given = Given { q, k, v, dout: Rows::new(attend, l, DOUT), lse: l.input(LSE), delta };
+    // What nothing is added to stays zero.
+    let mut zeroed = |i: usize| {
+        let result = l.output::<f32>(i).unwrap_or_default();
+        l.pool().chunks_mut(result, 1 << 16, |_, part| part.fill(0.0));
+        Scattered::new(Some(result))
+    };
+    let (dq, dbias) = (zeroed(0), zeroed(3));
+    let gradients = Gradients { dq, dbias, dk: Scattered::new(l.output(1)), dv: Scattered::new(l.output(2)) };
+
+    let (vectors, spans) = (op.len_k.div_ceil(S::LANES), op.len_k.div_ceil(KEYS));
+    let span = |i: usize| {
+        let of_span = share(vectors, spans, i);
+        of_span.start * S::LANES..of_span.end * S::LANES
+    };
+    let rows = attend.rows_per_head();
+    let (eights, blocks) = (rows.div_ceil(8), rows.div_ceil(QUERIES));
+    let turns = Turns::new(op.batch * op.heads_kv * blocks);
+    // A part does all sequences and heads that add to the same gradient of a bias.
+    let together = |shared: bool, all: usize| if op.dbias && shared { all.max(1) } else { 1 };
+    let (batch, heads) = (together(op.bias_batch == 1, op.batch), together(op.bias_heads == 1, op.heads_kv));
+    let (of_batch, of_heads) = (op.batch / batch, op.heads_kv / heads);
+    let groups = of_batch * of_heads;
+
+    let slots = Mutex::new(slots.chunks_exact_mut(Slot::len(op.head_dim)).collect::<Vec<_>>());
+    let lock = || slots.lock().unwrap_or_else(|e| e.into_inner());
+    l.pool().run(spans * groups, |part| {
+        let _watch = turns.watch();
+        let (number, group) = (part / groups, part % groups);
+        let memory = lock().pop().expect("there is a slot for each thread");
+        let mut slot = Slot::new(memory, op.head_dim);
+        let pairs =
+            (0..batch * heads).map(|i| (group / of_heads * batch + i / heads, group % of_heads * heads + i % heads));
+        for (b, h) in pairs {
+            load_keys(s, &masks, &given, (b, h), span(number), &mut slot);
+            // Queries from the last on: with a causal mask those are the ones that all spans have in common.
+            for block in (0..blocks).rev() {
+                let of_block = share(eights, blocks, block);
+                let (start, end) = (of_block.start * 8, rows.min(of_block.end * 8));
+                let queries = Queries { masks: &masks, b, h, start, count: end - start, span: span(number) };
+                let seen = queries.place(&given, &mut slot);
+                if seen.start.max(queries.span.start) >= seen.end.min(queries.span.end) {
+                    continue;
+                }
+                load_queries(s, &queries, &given, &mut slot);
+                queries.step(s, seen.clone(), &mut slot);
+                // Turns of a block are those of the spans that it sees.
+                let first = (0..number).find(|&i| span(i).end > seen.start).unwrap_or(number);
+                turns.take((b * op.heads_kv + h) * blocks + block, number - first, || {
+                    // SAFETY: a turn ends before the next begins, and no other block has these rows.
+                    unsafe { queries.add(s, &gradients.dq, &slot) }
+                });
+                if op.dbias {
+                    // SAFETY: this part alone does the sequences and heads that share these rows of the bias, one after
+                    // the other, and no other span has these keys.
+                    unsafe { queries.add_bias(s, &gradients.dbias, &slot) }
+                }
+            }
+            // SAFETY: these keys of this head belong to this part alone.
+            unsafe { finish(s, attend, (b, h), span(number), &gradients, &mut slot) }
+        }
+        lock().push(memory);
+    });
+    Ok(())
+}
+
+/// The results.
+struct Gradients {
+    dq: Scattered<f32>,
+    dk: Scattered<f32>,
+    dv: Scattered<f32>,
+    dbias: Scattered<f32>,
+}
+
+/// The strips of a span of `keys` keys: as few and as even as the register tile allows.
+fn strips<S: Simd>(keys: usize) -> impl Iterator<Item = Range<usize>> {
+    let vectors = keys / S::LANES;
+    let strips = vectors.div_ceil(max_nv::<S>());
+    (0..strips).map(move |i| {
+        let of_strip = share(vectors, strips, i);
+        of_strip.start * S::LANES..of_strip.end * S::LANES
+    })
+}
+
+simd_fn! {
+/// Widens, scales and transposes the keys and values of a span, and notes what decides who sees them.
+fn load_keys[S, T: Lane](s, masks: &Masks<'_>, given: &Given<'_, T>, at: (usize, usize), span: Range<usize>, slot: &mut Slot<'_>) {
+    let (op, (b, h)) = (masks.op, at);
+    let (d, scale, exist, padding) = (op.head_dim, op.scale(), masks.keys(b), masks.padding(b));
+    for (lane, key) in span.clone().enumerate() {
+        // What is hidden may be anything, and 0 · NaN is not 0.
+        let there = key < exist && padding.is_none_or(|p| p[key] != 0);
+        let id = if key < exist { masks.ids(b, 0).map_or(0, |(_, ids)| ids[key]) } else { 0 };
+        (slot.place[lane], slot.there[lane]) = (key as f32, f32::from(u8::from(there)));
+        (slot.key_high[lane], slot.key_low[lane]) = halves(id);
+    }
+    for strip in strips::<S>(span.len()) {
+        let of_strip = strip.start * d..strip.end * d;
+        for (rows, to) in [(&given.k, &mut *slot.kt), (&given.v, &mut *slot.vt)] {
+            for lane in strip.clone().step_by(8) {
+                for (i, row) in slot.stage.chunks_exact_mut(d).take(8).enumerate() {
+                    if slot.there[lane + i] > 0.0 {
+                        widen(s, rows.row(b, span.start + lane + i, h), 1.0, row);
+                    } else {
+                        row.fill(0.0);
+                    }
+                }
+                turn(s, slot.stage, d, (8, d), &mut to[of_strip.start + lane - strip.start..], strip.len());
+            }
+        }
+        slot.dkt[of_strip.clone()].fill(0.0);
+        slot.dvt[of_strip].fill(0.0);
+    }
+    for (first, vectors) in columns::<S>(d) {
+        let width = vectors * S::LANES;
+        let of_row = first..d.min(first + width);
+        for (lane, to) in slot.k[first * KEYS..].chunks_exact_mut(width).take(span.len()).enumerate() {
+            to.fill(0.0);
+            if slot.there[lane] > 0.0 {
+                widen(s, &given.k.row(b, span.start + lane, h)[of_row.clone()], scale, to);
+            }
+        }
+    }
+}
+}
+
+/// A block of the queries that share a head of keys, and the span of keys that it meets.
+pub struct Queries<'a> {
+    masks: &'a Masks<'a>,
+    b: usize,
+    h: usize,
+    /// The first row: query `row % len_q` of head `row / len_q` of the group.
+    start: usize,
+    count: usize,
+    span: Range<usize>,
+}
+
+impl Queries<'_> {
+    /// The head and the place of the query of a row.
+    fn row(&self, row: usize) -> (usize, usize) {
+        let (op, row) = (self.masks.op, self.start + row);
+        (self.h * (op.heads_q / op.heads_kv) + row / op.len_q, row % op.len_q)
+    }
+
+    /// The bias of a row's scores, one for each key.
+    fn bias(&self, row: usize) -> Option<&[f32]> {
+        let (head, i) = self.row(row);
+        self.masks.bias(self.b, head, i)
+    }
+
+    /// Notes what decides what each row sees. Gives the keys from the first that some row sees by its place to the last.
+    fn place<T>(&self, given: &Given<'_, T>, slot: &mut Slot<'_>) -> Range<usize> {
+        let op = self.masks.op;
+        let (mut first, mut end) = (usize::MAX, 0);
+        for row in 0..self.count {
+            let (head, i) = self.row(row);
+            let at = (self.b * op.heads_q + head) * op.len_q + i;
+            let (lse, seen) = (given.lse[at], self.masks.visible(self.b, i));
+            // A query that saw nothing has no share, and -inf - -inf is not a number.
+            let sees = lse > f32::NEG_INFINITY && !seen.is_empty();
+            if sees {
+                (first, end) = (first.min(seen.start), end.max(seen.end));
+            }
+            (slot.lo[row], slot.hi[row]) = if sees { (seen.start as f32, seen.end as f32) } else { (0.0, 0.0) };
+            (slot.lse[row], slot.delta[row]) =
+                if sees { (lse * std::f32::consts::LOG2_E, given.delta[at]) } else { (0.0, 0.0) };
+            (slot.id_high[row], slot.id_low[row]) = halves(self.masks.ids(self.b, i).map_or(0, |(id, _)| id));
+        }
+        first..end
+    }
+
+    /// What this block adds to the gradients of the span's keys and values, and, in `slot.q`, to that of its queries.
+    fn step<S: Simd>(&self, s: S, seen: Range<usize>, slot: &mut Slot<'_>) {
+        let others = (!self.masks.by_place_alone()).then_some(self);
+        for strip in strips::<S>(self.span.len()) {
+            let (first, end) = (self.span.start + strip.start, self.span.start + strip.end);
+            if end <= seen.start || first >= seen.end {
+                continue;
+            }
+            let (first, end) = (first as f32, end as f32);
+            let sees = |&row: &usize| slot.lo[row] < end && slot.hi[row] > first;
+            let rows = (0..self.count).find(sees).unwrap_or(0)..(0..self.count).rfind(sees).map_or(0, |last| last + 1);
+            let bounded = rows.clone().any(|row| slot.lo[row] > first || slot.hi[row] < end);
+            for row in (0..rows.start).chain(rows.end..self.count) {
+                slot.ds[row * KEYS..][strip.clone()].fill(0.0);
+            }
+            let hide = Hide { bounded, others };
+            match strip.len() / S::LANES {
+                _ if rows.is_empty() => {}
+                1 => block::step::<S, 1>(s, strip.start, rows, hide, slot),
+                2 => block::step::<S, 2>(s, strip.start, rows, hide, slot),
+                _ => block::step::<S, 3>(s, strip.start, rows, hide, slot),
+            }
+        }
+        for (first, vectors) in columns::<S>(slot.head_dim) {
+            match vectors {
+                1 => block::to_queries::<S, 1>(s, first, self.count, self.span.clone(), slot),
+                2 => block::to_queries::<S, 2>(s, first, self.count, self.span.clone(), slot),
+                3 => block::to_queries::<S, 3>(s, first, self.count, self.span.clone(), slot),
+                _ => block::to_queries::<S, 4>(s, first, self.count, self.span.clone(), slot),
+            }
+        }
+    }
+
+    /// Adds `slot.q` to the gradients of the queries.
+    ///
+    /// # Safety
+    /// Nobody else has these rows meanwhile.
+    unsafe fn add<S: Simd>(&self, s: S, dq: &Scattered<f32>, slot: &Slot<'_>) {
+        let (op, d) = (self.masks.op, slot.head_dim);
+        for (row, add) in slot.q.chunks_exact(slot.stride).take(self.count).enumerate() {
+            let (head, i) = self.row(row);
+            // SAFETY: what this function demands.
+            let to = unsafe { dq.get(((self.b * op.len_q + i) * op.heads_q + head) * d, d) };
+            block::add(s, add, to);
+        }
+    }
+
+    /// Adds `slot.ds` to the gradient of the bias.
+    ///
+    /// # Safety
+    /// Nobody else has these rows of the bias and the span's keys meanwhile.
+    unsafe fn add_bias<S: Simd>(&self, s: S, dbias: &Scattered<f32>, slot: &Slot<'_>) {
+        let op = self.masks.op;
+        let (of_span, one) = (&self.span, |shared: bool, i: usize| if shared { 0 } else { i });
+        for (row, ds) in slot.ds.chunks_exact(KEYS).take(self.count).enumerate() {
+            let (head, i) = self.row(row);
+            let (lo, hi) = (of_span.start.max(slot.lo[row] as usize), of_span.end.min(slot.hi[row] as usize));
+            if lo < hi {
+                let (b, head) = (one(op.bias_batch == 1, self.b), one(op.bias_heads == 1, head));
+                let at = ((b * op.bias_heads + head) * op.len_q + i) * op.len_k + lo;
+                // SAFETY: what this function demands.
+                let to = unsafe { dbias.get(at, hi - lo) };
+                block::add(s, &ds[lo - of_span.start..], to);
+            }
+        }
+    }
+}
+
+simd_fn! {
+/// Scales and widens the queries of a block and the gradients that arrive at their results.
+fn load_queries[S, T: Lane](s, queries: &Queries<'_>, given: &Given<'_, T>, slot: &mut Slot<'_>) {
+    let (op, b, d) = (queries.masks.op, queries.b, slot.head_dim);
+    let scale = (f64::from(op.scale()) * std::f64::consts::LOG2_E) as f32;
+    for row in 0..queries.count {
+        let (head, i) = queries.row(row);
+        let (q, dout) = (&mut slot.q[row * slot.stride..][..d], &mut slot.dout[row * slot.stride..][..d]);
+        if slot.lo[row] < slot.hi[row] {
+            widen(s, given.q.row(b, i, head), scale, q);
+            widen(s, given.dout.row(b, i, head), 1.0, dout);
+        } else {
+            q.fill(0.0);
+            dout.fill(0.0);
+        }
+    }
+}
+}
+
+/// Transposes the gradients of a span back and writes them.
+///
+/// # Safety
+/// Nobody else has these keys of this head.
+unsafe fn finish<S: Simd>(
+    s: S,
+    op: &Attend,
+    (b, h): (usize, usize),
+    span: Range<usize>,
+    gradients: &Gradients,
+    slot: &mut Slot<'_>,
+) {
+    let d = op.head_dim;
+    // Queries were scaled by softmax_scale · log2 e.
+    let both = [(&gradients.dk, &*slot.dkt, std::f32::consts::LN_2), (&gradients.dv, &*slot.dvt, 1.0)];
+    for (to, from, factor) in both {
+        for strip in strips::<S>(span.len()) {
+            for lane in strip.clone().step_by(8) {
+                turn(s, &from[strip.start * d + lane - strip.start..], strip.len(), (d, 8), slot.stage, d);
+                let keys = span.start + lane..op.len_k.min(span.start + lane + 8);
+                for (key, row) in keys.zip(slot.stage.chunks_exact(d)) {
+                    // SAFETY: what this function demands.
+                    let to = unsafe { to.get(((b * op.len_k + key) * op.heads_kv + h) * d, d) };
+                    widen(s, row, factor, to);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,22 @@
+use super::CrossEntropyBwd;
+use crate::ops::Case;
+
+pub fn cases() -> Vec<Case<CrossEntropyBwd>> {
+    let mut cases = Case::edge(&[
+        "",
+        "rows=3,classes=7",
+        "rows=5,classes=16,weights=true",
+        "rows=9,classes=4,ignore=2,grad_lse=true",
+        "rows=9,classes=3,ignore=0,weights=true,labels=u32,grad_lse=true",
+        "rows=33,classes=1000,labels=u32",
+        "rows=4,classes=2501,dtype=bf16,weights=true",
+        "rows=6,classes=1023,dtype=f16,grad_lse=true",
+        "rows=0,classes=5,weights=true",
+        "rows=0,classes=0",
+    ]);
+    cases.extend(Case::model(&[
+        ("", "rows=512,classes=32000"),
+        ("", "rows=256,classes=128256,dtype=bf16,weights=true"),
+    ]));
+    cases
+}

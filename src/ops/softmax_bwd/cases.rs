@@ -1,0 +1,18 @@
+use super::SoftmaxBwd;
+use crate::ops::Case;
+
+pub fn cases() -> Vec<Case<SoftmaxBwd>> {
+    let mut cases = Case::edge(&[
+        "rows=1,cols=1",
+        "rows=3,cols=7",
+        "rows=5,cols=16",
+        "rows=2,cols=33",
+        "rows=65,cols=257",
+        "rows=4,cols=100,dtype=bf16",
+        "rows=3,cols=1000,dtype=f16",
+        "rows=0,cols=4",
+        "rows=4,cols=0",
+    ]);
+    cases.extend(Case::model(&[("", "rows=577,cols=1024"), ("", "rows=2048,cols=4096")]));
+    cases
+}

@@ -1,0 +1,47 @@
+//! Pseudo-random numbers that are the same everywhere: splitmix64 (Steele, Lea and Flood, 2014).
+
+/// A stream of numbers that depends on its seed alone.
+#[derive(Clone, Debug)]
+pub(crate) struct Random(u64);
+
+/// The output function of splitmix64: scatters the bits of its argument.
+pub(crate) fn mix(x: u64) -> u64 {
+    let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
+impl Random {
+    pub fn new(seed: u64) -> Random {
+        Random(seed ^ 0x6c61_7069_6461_7279)
+    }
+
+    /// A stream for each name (FNV-1a) under a seed.
+    pub fn named(seed: u64, name: &str) -> Random {
+        let hash = |h: u64, b: u8| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3);
+        Random::new(name.bytes().fold(0xcbf2_9ce4_8422_2325 ^ mix(seed), hash))
+    }
+
+    pub fn next(&mut self) -> u64 {
+        let out = mix(self.0);
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        out
+    }
+
+    /// Uniform in (0, 1].
+    pub fn unit(&mut self) -> f64 {
+        ((self.next() >> 11) + 1) as f64 / (1u64 << 53) as f64
+    }
+
+    /// By Box and Muller.
+    pub fn normal(&mut self) -> f64 {
+        let (u, v) = (self.unit(), self.unit());
+        (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()
+    }
+
+    /// Below a limit of at least 1.
+    pub fn below(&mut self, limit: u32) -> u32 {
+        (self.next() % u64::from(limit.max(1))) as u32
+    }
+}
