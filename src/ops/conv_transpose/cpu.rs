@@ -87,30 +87,34 @@ fn weight_and_slots(op: &ConvTranspose, caps: &Caps) -> usize {
 
 /// Copies the weight [groups, channels, rows, taps] into [groups, rows, channels, taps] for each window.
 #[allow(unsafe_code)]
-fn regroup<T: Elem>(op: &ConvTranspose, pool: &Pool, windows: &[(Window, Vec<usize>)], weight: &[T], out: &mut [f32]) {
+fn regroup<'a, T: Elem>(
+    op: &ConvTranspose,
+    pool: &Pool,
+    windows: &'a [(Window, Vec<usize>)],
+    weight: &[T],
+    out: &mut [f32],
+) {
     let (channels, rows) = (op.channels_in / op.groups, op.channels_out / op.groups);
     let all = op.kernel.iter().product::<usize>();
     let out = &Sink::new(out);
-    // A few rows at a time: they lie together in each channel, while each is written from its beginning to its end.
+    // A few rows and channels at a time: rows lie together in each channel, and channels in each row of the result.
     const ROWS: usize = 4;
+    const CHANNELS: usize = 8;
     pool.run(op.channels_out.div_ceil(ROWS), |part| {
         let part = part * ROWS..((part + 1) * ROWS).min(op.channels_out);
-        let mut lines: Vec<_> = part
-            .clone()
-            .flat_map(|row| {
-                windows.iter().map(move |(window, taps)| {
-                    let len = channels * taps.len();
-                    // SAFETY: parts share no rows, and windows no taps.
-                    (row, taps, unsafe { out.part::<f32>(window.weight + row * len, len) })
-                })
-            })
-            .collect();
-        for channel in 0..channels {
+        let line = |row: usize, (window, taps): &'a (Window, Vec<usize>)| {
+            let len = channels * taps.len();
+            // SAFETY: parts share no rows, and windows no taps.
+            (row, taps, unsafe { out.part::<f32>(window.weight + row * len, len) })
+        };
+        let mut lines: Vec<_> = part.flat_map(|row| windows.iter().map(move |window| line(row, window))).collect();
+        for first in (0..channels).step_by(CHANNELS) {
             for (row, taps, out) in &mut lines {
-                let (group, row) = (*row / rows, *row % rows);
-                let weight = &weight[((group * channels + channel) * rows + row) * all..][..all];
-                for (out, &tap) in out[channel * taps.len()..].iter_mut().zip(*taps) {
-                    *out = weight[tap].to_f64() as f32;
+                let from = ((*row / rows * channels + first) * rows + *row % rows) * all;
+                for (t, tap) in taps.iter().enumerate() {
+                    let out = out[first * taps.len() + t..].iter_mut().step_by(taps.len());
+                    let weight = weight[from + tap..].iter().step_by(rows * all);
+                    out.zip(weight).take(CHANNELS).for_each(|(out, weight)| *out = weight.to_f64() as f32);
                 }
             }
         }

@@ -149,6 +149,20 @@ pub trait Lane: Elem {
     }
 }
 
+/// Asks for memory to be brought into L2.
+#[inline(always)]
+#[allow(unsafe_code)]
+pub fn fetch<E>(data: &[E]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in data.chunks(64 / size_of::<E>()) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: a hint; it reads nothing that the program can see, and the address is that of an element.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = data;
+}
+
 /// Lanes of the widest vector.
 pub const MAX_LANES: usize = 16;
 

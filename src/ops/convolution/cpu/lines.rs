@@ -72,7 +72,7 @@ struct Piece {
     to: usize,
     count: usize,
     from: usize,
-    step: isize,
+    step: usize,
 }
 
 /// The points of one channel.
@@ -141,7 +141,7 @@ fn pieces(w: &Track) -> Vec<Piece> {
             pieces.extend(w.source(section, to).map(|from| Piece { section, to, count: 1, from, step: 1 }));
         }
         if let Some(from) = w.source(section, inner.start).filter(|_| !inner.is_empty()) {
-            pieces.push(Piece { section, to: inner.start, count: inner.len(), from, step: w.step });
+            pieces.push(Piece { section, to: inner.start, count: inner.len(), from, step: w.step as usize });
         }
     }
     pieces

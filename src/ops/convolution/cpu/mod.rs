@@ -24,7 +24,7 @@ pub use tiled::{SLOT, tiled};
 
 use super::{Geometry, Padding};
 use crate::backend::Launch;
-use crate::backend::cpu::simd::{Lane, Simd};
+use crate::backend::cpu::simd::{Lane, Simd, fetch};
 use crate::backend::cpu::{Caps, Cpu};
 use crate::dtype::DType;
 use crate::ops::activation::Activation;
@@ -50,9 +50,22 @@ impl<'a> Floats<'a> {
         }
     }
 
+    /// Asks for values to be brought into L2, as far as they exist.
+    #[inline(always)]
+    pub fn fetch(self, from: usize, count: usize) {
+        fn part<T>(x: &[T], from: usize, count: usize) -> &[T] {
+            &x[from.min(x.len())..(from + count).min(x.len())]
+        }
+        match self {
+            Floats::F32(x) => fetch(part(x, from, count)),
+            Floats::F16(x) => fetch(part(x, from, count)),
+            Floats::Bf16(x) => fetch(part(x, from, count)),
+        }
+    }
+
     /// Every `step`th value from `from` on.
     #[inline(always)]
-    pub fn copy<S: Simd>(self, s: S, from: usize, step: isize, out: &mut [f32]) {
+    pub fn copy<S: Simd>(self, s: S, from: usize, step: usize, out: &mut [f32]) {
         match self {
             Floats::F32(x) => copy(s, x, from, step, out),
             Floats::F16(x) => copy(s, x, from, step, out),
@@ -62,14 +75,10 @@ impl<'a> Floats<'a> {
 }
 
 #[inline(always)]
-fn copy<S: Simd, T: Lane>(s: S, x: &[T], from: usize, step: isize, out: &mut [f32]) {
+fn copy<S: Simd, T: Lane>(s: S, x: &[T], from: usize, step: usize, out: &mut [f32]) {
     if step != 1 {
-        let mut at = from as isize;
-        for out in out {
-            *out = x[at as usize].to_f64() as f32;
-            at += step;
-        }
-        return;
+        let values = x[from..].iter().step_by(step);
+        return out.iter_mut().zip(values).for_each(|(out, x)| *out = x.to_f64() as f32);
     }
     let x = &x[from..from + out.len()];
     let body = x.len() - x.len() % S::LANES;

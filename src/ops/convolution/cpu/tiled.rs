@@ -136,12 +136,19 @@ impl Part {
                 let taps = &lines.taps[taps.clone()];
                 copy_panels(s, &lines.data, taps, &runs, panel_len, i * taps.len(), panels);
             }
+            let weight_at = |row: usize, step: usize| p.weight_at(window, group, rows.start + row) + step;
             for tile in 0..tiles {
                 let (top, bottom) = (deal(rows.len(), tiles, tile), deal(rows.len(), tiles, tile + 1));
-                let at = p.weight_at(window, group, rows.start + top) + step;
-                copy_weight(s, p.weight, at, steps.channels * steps.taps, count, &mut lhs[..(bottom - top) * LDA]);
+                let distance = steps.channels * steps.taps;
+                copy_weight(s, p.weight, weight_at(top, step), distance, count, &mut lhs[..(bottom - top) * LDA]);
+                // The next tile's weight, or the first one's of the next block, is fetched while this one is used.
+                let (next, step) = if bottom < rows.len() { (bottom, step) } else { (0, step + count) };
                 let acc = &mut acc[top * width..bottom * width];
                 for (i, panel) in panels.chunks_exact(panel_len).enumerate() {
+                    let share = |i: usize| deal(bottom - top, runs.groups(), i);
+                    for row in share(i)..share(i + 1) {
+                        p.weight.fetch(weight_at(next + row, step), count);
+                    }
                     multiply(s, bottom - top, lhs, panel, count, &mut acc[i * nr..], width);
                 }
             }
