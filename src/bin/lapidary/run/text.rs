@@ -1,7 +1,7 @@
 //! A prompt in: text that goes on from it, shown as it is written.
 
 use crate::shared;
-use lapidary::bench::{Peaks, table};
+use lapidary::bench::{Peaks, Products, table};
 use lapidary::checkpoint::Folder;
 use lapidary::models::llama::Llama;
 use lapidary::models::{self, writing};
@@ -149,7 +149,7 @@ fn stats(llama: &Llama, g: &lapidary::nn::Generated, device: &Device) -> Result<
     let rate = if g.decode_steps > 0 { 1.0 / step } else { 0.0 };
     let weights = llama.weight_bytes();
     // A step reads every weight; what it reads of the cache is little beside them, and not counted.
-    let bound = peaks.bound(Cost { flops: 0, bytes_read: weights as u64, bytes_written: 0 }, false);
+    let bound = peaks.bound(Cost { flops: 0, bytes_read: weights as u64, bytes_written: 0 }, Products::F32);
     let share = if g.decode_steps > 0 { 100.0 * bound.seconds / step } else { 0.0 };
     let json = json!({
         "prompt_tokens": g.prompt_tokens, "time_to_first_token_s": prefill, "prompt_tokens_per_s": prompt_rate,
