@@ -4,7 +4,15 @@
 use lapidary::checkpoint::{Checkpoint, Folder, StoredDType, gguf};
 use lapidary::nn::{Precision, Scope};
 use lapidary::{DType, Device, Error, Format, Quant, Result};
+#[cfg(feature = "text")]
+use lapidary::{
+    models::{self, llama::Llama, writing},
+    nn::{GenerateOptions, Precision, Scope},
+    text::Message,
+};
 use std::fs;
+#[cfg(feature = "text")]
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -521,4 +529,31 @@ mod tokens {
             assert!(pieces.iter().any(String::is_empty) && !pieces.concat().contains('\u{fffd}'), "{pieces:?}");
         }
     }
+}
+
+#[cfg(feature = "text")]
+#[test]
+fn a_real_file_writes_and_answers() {
+    let Some(path) = smollm2() else { return };
+    let device = Device::cpu().unwrap();
+    let folder = Folder::open(&path).unwrap();
+    let scope = Scope::new(folder.weights().unwrap(), &device, Precision::F32);
+    let llama = Llama::load(&scope, folder.config()).unwrap();
+    let tokenizer = models::tokenizer(&folder).unwrap();
+    let say = |text: &str, special: bool, max_new_tokens: usize| {
+        let options = GenerateOptions {
+            max_new_tokens,
+            eos_ids: writing::end_ids(&tokenizer, &llama.config().eos_token_ids),
+            ..GenerateOptions::default()
+        };
+        let ids = writing::encode(&tokenizer, text, special).unwrap();
+        writing::write(&llama, &tokenizer, &ids, &options, &[], &mut |_| ControlFlow::Continue(())).unwrap()
+    };
+    let written = say("The capital of France is", true, 6);
+    assert_eq!(written.generated.ids[0], [7042, 30, 198, 198, 504, 2988]);
+    assert_eq!(written.text, " Paris.\n\nThe answer");
+    let template = models::chat_template(&folder, &tokenizer).unwrap().expect("the file carries one");
+    let prompt = template.render(&[Message::new("user", "What is the capital of Japan?")], true).unwrap();
+    let answer = say(&prompt, false, 32);
+    assert_eq!((answer.text.as_str(), answer.end), ("The capital of Japan is Tokyo.", writing::End::Token));
 }
