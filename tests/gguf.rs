@@ -7,7 +7,7 @@ use lapidary::{DType, Device, Error, Format, Quant, Result};
 #[cfg(feature = "text")]
 use lapidary::{
     models::{self, llama::Llama, writing},
-    nn::{GenerateOptions, Precision, Scope},
+    nn::GenerateOptions,
     text::Message,
 };
 use std::fs;
