@@ -72,7 +72,8 @@ impl Peaks {
     pub fn bound(&self, cost: Cost, products: Products) -> Bound {
         let (by, flops) = match (products, self.bf16_flops, self.byte_flops) {
             (Products::Bf16, Some(flops), _) => ("bf16 dot", flops),
-            (Products::Bytes, _, Some(flops)) => ("byte dot", flops),
+            // Activations are pairs of bytes.
+            (Products::Bytes, _, Some(flops)) => ("byte dot", flops / 2.0),
             _ => ("fma", self.fma_flops),
         };
         let arithmetic = Bound { seconds: cost.flops as f64 / flops, by };

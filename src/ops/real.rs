@@ -23,8 +23,8 @@ pub trait Real:
     /// Where a problem's definition rounds an intermediate value to a dtype, the plain computation rounds too; the
     /// oracle does not.
     fn rounded(self, dtype: DType) -> Self;
-    /// As [`rounded`](Real::rounded), where values are rounded to 8-bit integers times a factor that they share: the
-    /// largest magnitude over 127.
+    /// As [`rounded`](Real::rounded), where values are rounded to integers times a factor that they share: the largest
+    /// magnitude over 127·254.
     fn rounded_together(values: &mut [Self]);
     fn exp(self) -> Self;
     fn ln(self) -> Self;
@@ -93,7 +93,7 @@ impl Real for f32 {
         }
     }
     fn rounded_together(values: &mut [f32]) {
-        let factor = values.iter().fold(0f32, |m, x| m.max(x.abs())) / 127.0;
+        let factor = values.iter().fold(0f32, |m, x| m.max(x.abs())) / (127.0 * 254.0);
         if factor > 0.0 {
             values.iter_mut().for_each(|x| *x = (*x / factor).round_ties_even() * factor);
         }

@@ -24,8 +24,8 @@ problem! {
     /// never rounded.
     ///
     /// A rhs of dtype u8 is quantised: its values are those that [`quant`](super::quant) defines, exactly. Then lhs is rounded
-    /// to eight bits, each 32 consecutive k by themselves: to q·d with d = max |lhs| / 127 and q = lhs / d to the nearest
-    /// integer. Sums are exact within these blocks and f32 across them.
+    /// to 15 bits and a sign, each 32 consecutive k by themselves: to q·d with d = max |lhs| / (127·254) and q = lhs / d to
+    /// the nearest integer. Sums are exact within these blocks and f32 across them.
     ///
     /// Operands: lhs [m, k], rhs [n or 2n, k], bias [n or 2n] f32, residual [m, n] f32. Results: out [m, n]. With a batch
     /// above 1, lhs, residual and out have it as their first dimension, and rhs if `rhs_batch` is the same.

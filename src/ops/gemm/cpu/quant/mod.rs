@@ -1,10 +1,10 @@
-//! Products with quantised weights: rhs in `Blocks` or `BlockPanels` stays as it is, lhs is rounded to eight bits.
+//! Products with quantised weights: rhs in `Blocks` or `BlockPanels` stays as it is, lhs is rounded to two bytes.
 //!
 //! Layouts: lhs [m, k] with contiguous rows at any distance; rhs as [`Format::BlockPanels`] says (`Blocks` are packed into the
 //! workspace first); out contiguous.
 //!
 //! Algorithm:
-//! 1. Every row of lhs is rounded, 32 values at a time: x = factor · q with |q| <= 127. The rounded rows lie in the workspace,
+//! 1. Every row of lhs is rounded, 32 values at a time: x = factor · (254 · high + low). The rounded rows lie in the workspace,
 //!    k in chunks of 512, all rows of a chunk together.
 //! 2. Work is cut into blocks of the result: two vectors of columns by up to 224 rows. A block walks the chunks of k. Up to
 //!    `FEW` rows multiply with packed weights straight away; for more, both vectors are unpacked once (to bytes and f32
@@ -236,9 +236,7 @@ impl<D: Dot, K: Kind, O: Lane> Job<'_, D, K, O> {
                     1 => tile::<D, _, 1>(d, lhs, rhs, blocks, acc),
                     2 => tile::<D, _, 2>(d, lhs, rhs, blocks, acc),
                     3 => tile::<D, _, 3>(d, lhs, rhs, blocks, acc),
-                    4 => tile::<D, _, 4>(d, lhs, rhs, blocks, acc),
-                    5 => tile::<D, _, 5>(d, lhs, rhs, blocks, acc),
-                    _ => tile::<D, _, 6>(d, lhs, rhs, blocks, acc),
+                    _ => tile::<D, _, 4>(d, lhs, rhs, blocks, acc),
                 }
             }
         }

@@ -29,7 +29,7 @@ macro_rules! ymm {
         type Bytes = __m256i;
         type Ints = __m256i;
 
-        const MR: usize = 4;
+        const MR: usize = 2;
 
         #[inline(always)]
         unsafe fn load(self, at: *const u8) -> __m256i {
@@ -151,7 +151,7 @@ impl Dot for Vnni512 {
     type Ints = __m512i;
 
     const PATH: Path = Path::Vnni512;
-    const MR: usize = 6;
+    const MR: usize = 4;
     const WIDE_BIAS: i32 = 128;
 
     fn detect() -> Option<Self> {
