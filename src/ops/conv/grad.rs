@@ -3,25 +3,58 @@
 
 use super::{Activation, Conv, Padding};
 use crate::dtype::DType;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ops::conv_bwd_weight::conv_bwd_weight;
 use crate::ops::conv_transpose::{self, conv_transpose};
 use crate::ops::convolution::Geometry;
-use crate::ops::{Saved, pad, reduce, run};
+use crate::ops::{Saved, elementwise, first, pad, reduce, run};
 use crate::tensor::Tensor;
+
+const X: usize = 0;
+const WEIGHT: usize = 1;
+const BIAS: usize = 2;
+
+/// Each factor's gradient needs the other one; for an activation, the sums are computed again.
+pub(super) fn keeps(op: &Conv, needs: u32) -> (u32, u32) {
+    match op.activation {
+        Activation::None => (factors(needs), 0),
+        _ => (!0, 0),
+    }
+}
+
+/// Of the first two operands, those that the gradients of the others of them need.
+pub(in crate::ops) fn factors(needs: u32) -> u32 {
+    (needs >> WEIGHT & 1) << X | (needs >> X & 1) << WEIGHT
+}
 
 pub(super) fn grad(saved: &Saved<Conv>, grads: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
     let op = &saved.op;
     if op.activation != Activation::None {
         return run::grad_of_composition(saved, grads);
     }
-    let (Some(x), Some(weight), Some(grad)) = (&saved.inputs[0], &saved.inputs[1], &grads[0]) else {
-        return Ok(vec![None; 3]);
+    let Some(grad) = &grads[0] else { return Ok(vec![None; 3]) };
+    let mut found = vec![None; 3];
+    if saved.needs(X) {
+        found[X] = Some(input_gradient(&op.geometry(), op.groups, grad, saved.input(WEIGHT))?);
+    }
+    if saved.needs(WEIGHT) {
+        let x = saved.input(X).to_dtype(DType::F32)?;
+        found[WEIGHT] = Some(conv_bwd_weight(&x, grad, *op.kernel, &op.options())?);
+    }
+    if op.bias && saved.needs(BIAS) {
+        found[BIAS] = Some(channel_sums(grad)?);
+    }
+    Ok(found)
+}
+
+/// The convolution in f32, then the activation.
+pub(super) fn compose(op: &Conv, inputs: &[Option<Tensor>]) -> Result<Tensor> {
+    let [Some(x), weight, bias] = inputs else {
+        return Err(Error::problem("conv", "takes x, weight and bias"));
     };
-    let bias = if op.bias { Some(channel_sums(grad)?) } else { None };
-    let x_grad = input_gradient(&op.geometry(), op.groups, grad, weight)?;
-    let weight_grad = conv_bwd_weight(&x.to_dtype(DType::F32)?, grad, *op.kernel, &op.options())?;
-    Ok(vec![Some(x_grad), Some(weight_grad), bias])
+    let sums = Conv { activation: Activation::None, out: DType::F32, ..*op };
+    let sums = first(run(&sums, x.device(), &[Some(x), weight.as_ref(), bias.as_ref()])?);
+    elementwise::activate_as(&sums, op.activation, op.out)
 }
 
 /// The gradient of the input [batch, channels, d, h, w] of a convolution, f32, from that of its result and its weight.

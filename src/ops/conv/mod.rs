@@ -9,12 +9,12 @@ pub use super::activation::Activation;
 pub use super::convolution::{Axes, Padding};
 use super::convolution::{Geometry, check_groups, five, products};
 use super::problem::problem;
-use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, elementwise, first, no_gpu_kernels, run};
+use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, first, no_gpu_kernels, run};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::layout::Shape;
 use crate::tensor::Tensor;
-pub(super) use grad::{channel_sums, input_gradient};
+pub(super) use grad::{channel_sums, factors, input_gradient};
 
 problem! {
     /// `out[b, r, o] = activation(Σ_c Σ_k weight[r, c, k] · x[b, c, o · stride + k · dilation - before] + bias[r])` for places
@@ -143,33 +143,18 @@ impl Op for Conv {
     fn reference<T: Real>(&self, inputs: &[Option<Vec<T>>], rows: Sample) -> Vec<Vec<T>> {
         reference::conv(self, inputs, rows)
     }
-    /// x and the weight; for an activation all, to compute what it was applied to.
     fn keeps(&self) -> (u32, u32) {
-        (if self.activation == Activation::None { 0b011 } else { 0b111 }, 0)
+        self.keeps_for(!0)
+    }
+    fn keeps_for(&self, needs: u32) -> (u32, u32) {
+        grad::keeps(self, needs)
     }
     fn grad(saved: &Saved<Self>, grads: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
         grad::grad(saved, grads)
     }
     /// The convolution, and its activation.
     fn compose(&self, inputs: &[Option<Tensor>]) -> Option<Result<Vec<Tensor>>> {
-        let kind = match self.activation {
-            Activation::None => return None,
-            Activation::Relu => elementwise::Kind::Relu,
-            Activation::GeluErf => elementwise::Kind::GeluErf,
-            Activation::GeluTanh => elementwise::Kind::GeluTanh,
-            Activation::QuickGelu => elementwise::Kind::QuickGelu,
-            Activation::Silu => elementwise::Kind::Silu,
-            Activation::Tanh => elementwise::Kind::Tanh,
-            Activation::Sigmoid => elementwise::Kind::Sigmoid,
-        };
-        let sums = Conv { activation: Activation::None, out: DType::F32, ..*self };
-        let refs: Vec<Option<&Tensor>> = inputs.iter().map(Option::as_ref).collect();
-        let composed = || {
-            let device = inputs[0].as_ref().expect("run() has checked that x is there").device();
-            let sums = first(run(&sums, device, &refs)?);
-            Ok(vec![elementwise::apply(kind, &[&sums], [0.0; 2], self.out)?])
-        };
-        Some(composed())
+        Some(grad::compose(self, inputs).map(|out| vec![out]))
     }
 }
 

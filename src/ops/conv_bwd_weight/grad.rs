@@ -7,20 +7,27 @@ use crate::ops::Saved;
 use crate::ops::conv::{Options, conv, input_gradient};
 use crate::tensor::Tensor;
 
+const X: usize = 0;
+const GRAD: usize = 1;
+
 pub(super) fn grad(saved: &Saved<ConvBwdWeight>, grads: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
     let op = &saved.op;
-    let (Some(x), Some(grad), Some(weight)) = (&saved.inputs[0], &saved.inputs[1], &grads[0]) else {
-        return Ok(vec![None; 2]);
-    };
-    let options = Options {
-        stride: *op.stride,
-        dilation: *op.dilation,
-        before: *op.before,
-        after: *op.after,
-        padding: op.padding,
-        groups: op.groups,
-        ..Options::default()
-    };
-    let x_grad = input_gradient(&op.geometry(), op.groups, grad, weight)?;
-    Ok(vec![Some(x_grad), Some(conv(x, weight, None, &options)?)])
+    let mut found = vec![None; 2];
+    let Some(weight) = &grads[0] else { return Ok(found) };
+    if saved.needs(X) {
+        found[X] = Some(input_gradient(&op.geometry(), op.groups, saved.input(GRAD), weight)?);
+    }
+    if saved.needs(GRAD) {
+        let options = Options {
+            stride: *op.stride,
+            dilation: *op.dilation,
+            before: *op.before,
+            after: *op.after,
+            padding: op.padding,
+            groups: op.groups,
+            ..Options::default()
+        };
+        found[GRAD] = Some(conv(saved.input(X), weight, None, &options)?);
+    }
+    Ok(found)
 }

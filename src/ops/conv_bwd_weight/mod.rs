@@ -8,7 +8,7 @@ mod reference;
 pub use super::conv::Options;
 use super::convolution::{Axes, Geometry, Padding, check_groups, five, products};
 use super::problem::problem;
-use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, first, no_gpu_kernels, run};
+use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, conv, first, no_gpu_kernels, run};
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::layout::Shape;
@@ -110,7 +110,11 @@ impl Op for ConvBwdWeight {
         reference::conv_bwd_weight(self, inputs, rows)
     }
     fn keeps(&self) -> (u32, u32) {
-        (0b011, 0)
+        self.keeps_for(!0)
+    }
+    /// Each factor's gradient needs the other one.
+    fn keeps_for(&self, needs: u32) -> (u32, u32) {
+        (conv::factors(needs), 0)
     }
     fn grad(saved: &Saved<Self>, grads: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
         grad::grad(saved, grads)

@@ -8,19 +8,25 @@ use crate::ops::conv::{self, Options};
 use crate::ops::{Saved, conv_bwd_weight};
 use crate::tensor::Tensor;
 
+const X: usize = 0;
+const WEIGHT: usize = 1;
+const BIAS: usize = 2;
+
 pub(super) fn grad(saved: &Saved<ConvTranspose>, grads: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
     let op = &saved.op;
-    let (Some(x), Some(weight), Some(grad)) = (&saved.inputs[0], &saved.inputs[1], &grads[0]) else {
-        return Ok(vec![None; 3]);
-    };
-    let bias = if op.bias { Some(conv::channel_sums(grad)?) } else { None };
+    let mut found = vec![None; 3];
+    let Some(grad) = &grads[0] else { return Ok(found) };
+    if op.bias && saved.needs(BIAS) {
+        found[BIAS] = Some(conv::channel_sums(grad)?);
+    }
     // Outputs behind the last that a tap reaches have no part in it.
     let mut reached = grad.clone();
     for (i, outputs) in op.outputs().into_iter().enumerate() {
         let beyond = op.output_padding[i].saturating_sub(op.after[i]);
         if beyond >= outputs {
             let zeros = |shape: &[usize]| Tensor::zeros(grad.device(), DType::F32, shape);
-            return Ok(vec![Some(zeros(x.shape())?), Some(zeros(weight.shape())?), bias]);
+            (found[X], found[WEIGHT]) = (Some(zeros(&op.x_shape())?), Some(zeros(&op.weight_shape())?));
+            return Ok(found);
         }
         reached = reached.slice(2 + i, 0..outputs - beyond)?;
     }
@@ -32,7 +38,12 @@ pub(super) fn grad(saved: &Saved<ConvTranspose>, grads: &[Option<Tensor>]) -> Re
         groups: op.groups,
         ..Options::default()
     };
-    let x_grad = conv::conv(&reached, weight, None, &options)?;
-    let weight_grad = conv_bwd_weight::conv_bwd_weight(&reached, &x.to_dtype(DType::F32)?, *op.kernel, &options)?;
-    Ok(vec![Some(x_grad), Some(weight_grad), bias])
+    if saved.needs(X) {
+        found[X] = Some(conv::conv(&reached, saved.input(WEIGHT), None, &options)?);
+    }
+    if saved.needs(WEIGHT) {
+        let x = saved.input(X).to_dtype(DType::F32)?;
+        found[WEIGHT] = Some(conv_bwd_weight::conv_bwd_weight(&reached, &x, *op.kernel, &options)?);
+    }
+    Ok(found)
 }

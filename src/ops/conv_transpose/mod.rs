@@ -8,7 +8,7 @@ mod reference;
 pub use super::convolution::Axes;
 use super::convolution::{check_groups, check_positive, five, products, reach};
 use super::problem::problem;
-use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, first, no_gpu_kernels, run};
+use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, conv, first, no_gpu_kernels, run};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -139,7 +139,11 @@ impl Op for ConvTranspose {
         reference::conv_transpose(self, inputs, rows)
     }
     fn keeps(&self) -> (u32, u32) {
-        (0b011, 0)
+        self.keeps_for(!0)
+    }
+    /// Each factor's gradient needs the other one.
+    fn keeps_for(&self, needs: u32) -> (u32, u32) {
+        (conv::factors(needs), 0)
     }
     fn grad(saved: &Saved<Self>, grads: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
         grad::grad(saved, grads)
