@@ -189,15 +189,14 @@ fn sentence_pieces(vocab: &Vocab, ids: Ids) -> tokenizers::Result<Tokenizer> {
 /// scores, which an order of pairs cannot say; published vocabularies have no equal scores.)
 fn merges_by_score(vocab: &Vocab, ids: &Ids) -> Merges {
     let is_piece = |id: usize| match vocab.kinds.get(id) {
-        None | Some(TokenKind::Normal | TokenKind::UserDefined | TokenKind::Unused) => true,
-        Some(TokenKind::Unknown | TokenKind::Control | TokenKind::Byte) => false,
+        None | Some(TokenKind::Normal | TokenKind::Unused) => true,
+        Some(_) => false,
     };
     let is_part = |text: &str| ids.get(text).is_some_and(|&id| is_piece(id as usize));
     let mut found: Vec<(f32, &str, &str)> = Vec::new();
-    for (id, (token, &score)) in vocab.tokens.iter().zip(&vocab.scores).enumerate().filter(|(id, _)| is_piece(*id)) {
+    for (_, (token, &score)) in vocab.tokens.iter().zip(&vocab.scores).enumerate().filter(|(id, _)| is_piece(*id)) {
         let splits = token.char_indices().skip(1).map(|(at, _)| token.split_at(at));
         found.extend(splits.filter(|(a, b)| is_part(a) && is_part(b)).map(|(a, b)| (score, a, b)));
-        debug_assert!(ids.get(token).is_none_or(|&own| own as usize == id));
     }
     found.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| (b.1.len(), b.2.len()).cmp(&(a.1.len(), a.2.len()))));
     found.into_iter().map(|(_, a, b)| (a.to_string(), b.to_string())).collect()

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Steps that a template may take before it is stopped: templates come from strangers.
-const FUEL: u64 = 20_000_000;
+const FUEL: u64 = 5_000_000;
 
 /// Templates of families that publish none, by name.
 const BUILT_IN: &[(&str, &str)] = &[("vicuna", VICUNA), ("llama-2", LLAMA_2), ("plain", PLAIN)];
