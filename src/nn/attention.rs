@@ -62,7 +62,8 @@ impl SelfAttention {
         let Heads { count, dim } = self.heads;
         let qkv = self.qkv.forward_with(x, Activation::None, None, self.compute)?; // [batch, len, 3·width]
         let qkv = qkv.reshape(&[batch, len, 3, count, dim])?;
-        let part = |i: usize| qkv.slice(2, i..i + 1)?.reshape(&[batch, len, count, dim]);
+        let parts = qkv.split(2, &[1; 3])?;
+        let part = |i: usize| parts[i].reshape(&[batch, len, count, dim]);
         let options = Options { out: self.compute, ..*options };
         let mixed = attention::attention(&part(0)?, &part(1)?, &part(2)?, &options)?; // [batch, len, heads, dim]
         let mixed = mixed.reshape(&[batch, len, count * dim])?;

@@ -97,13 +97,10 @@ impl CausalAttention {
             Projections::One(qkv) => {
                 let all = qkv.forward_with(x, Activation::None, None, self.compute)?;
                 let all = all.reshape(&[batch, len, heads_q + 2 * heads_kv, head_dim])?;
+                let parts = all.split(2, &[heads_q + heads_kv, heads_kv])?;
                 // One launch for both: they share their angles.
-                let turned = turn(&all.slice(2, 0..heads_q + heads_kv)?)?;
-                Ok([
-                    turned.slice(2, 0..heads_q)?,
-                    turned.slice(2, heads_q..heads_q + heads_kv)?,
-                    all.slice(2, heads_q + heads_kv..heads_q + 2 * heads_kv)?,
-                ])
+                let turned = turn(&parts[0])?.split(2, &[heads_q, heads_kv])?;
+                Ok([turned[0].clone(), turned[1].clone(), parts[1].clone()])
             }
             Projections::Each(each) => {
                 let one = |i: usize, heads: usize| {
