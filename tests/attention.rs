@@ -1,0 +1,100 @@
+//! What attention, its merge and its gradients do together.
+
+use lapidary::ops::attention::{Options, attention, attention_with_lse};
+use lapidary::ops::attention_merge::attention_merge;
+use lapidary::ops::elementwise::add;
+use lapidary::{Device, Result, Tensor, backward};
+
+/// Reproducible values in (-1, 1).
+fn values(device: &Device, seed: usize, shape: &[usize]) -> Tensor {
+    let count = shape.iter().product::<usize>();
+    let value = |i: usize| ((i * 7919 + seed * 104_729) % 2003) as f32 / 1001.5 - 1.0;
+    Tensor::from_slice(device, &(0..count).map(value).collect::<Vec<_>>(), shape).unwrap()
+}
+
+fn close(a: &Tensor, b: &Tensor) {
+    assert_eq!(a.shape(), b.shape());
+    let read = |t: &Tensor| t.contiguous().unwrap().to_vec::<f32>().unwrap();
+    let (a, b) = (read(a), read(b));
+    let norm = b.iter().map(|x| x * x).sum::<f32>().sqrt();
+    let error = a.iter().zip(&b).map(|(x, y)| (x - y).powi(2)).sum::<f32>().sqrt();
+    assert!(error <= 2e-6 * norm, "error {error} of {norm}");
+}
+
+/// Attention over the keys in two parts, merged, has the result, the log-sum-exp and the gradients of attention over all; with
+/// `dlse`, a gradient arrives at the log-sum-exps, too. Causal queries that stand before the second part see nothing of it.
+#[test]
+fn merged_parts_have_the_gradients_of_the_whole() -> Result<()> {
+    let device = Device::cpu_with_threads(2)?;
+    for dlse in [false, true] {
+        let (len, part) = (70, 40);
+        let shape = [2, len, 3, 16];
+        let leaves = [1, 2, 3].map(|seed| values(&device, seed, &shape).with_grad());
+        let arriving = [values(&device, 4, &shape), values(&device, 5, &[2, 3, len])];
+        let roots = |results: (Tensor, Tensor)| {
+            let [dout, other] = arriving.clone();
+            let mut roots = vec![(results.0, dout)];
+            if dlse {
+                roots.push((results.1, other));
+            }
+            roots
+        };
+        let causal = Options { causal: true, ..Options::default() };
+        let [q, k, v] = &leaves;
+        let whole = attention_with_lse(q, k, v, &causal)?;
+        let of_whole = backward(&roots(whole.clone()), add)?;
+
+        // The last query stands beside the last key of each part, so the first part is seen through a bias.
+        let hidden = |i: usize, j: usize| if j > i { f32::NEG_INFINITY } else { 0.0 };
+        let bias = |from: usize, to: usize| {
+            let values: Vec<f32> = (0..len).flat_map(|i| (from..to).map(move |j| hidden(i, j))).collect();
+            Tensor::from_slice(&device, &values, &[1, 1, len, to - from])
+        };
+        let parts = [(0, part), (part, len)].map(|(from, to)| {
+            let bias = bias(from, to)?;
+            let options = Options { bias: Some(&bias), ..Options::default() };
+            attention_with_lse(q, &k.slice(1, from..to)?, &v.slice(1, from..to)?, &options)
+        });
+        let [a, b] = parts;
+        let (a, b) = (a?, b?);
+        let merged = attention_merge((&a.0, &a.1), (&b.0, &b.1))?;
+        close(&merged.0, &whole.0);
+        close(&merged.1, &whole.1);
+        let of_parts = backward(&roots(merged), add)?;
+        for leaf in &leaves {
+            close(of_parts.get(leaf).unwrap(), of_whole.get(leaf).unwrap());
+        }
+    }
+    Ok(())
+}
+
+/// What padding hides may be anything: it gets zeros, and nobody else notices.
+#[test]
+fn hidden_keys_may_be_anything() -> Result<()> {
+    let device = Device::cpu_with_threads(1)?;
+    let shape = [1, 50, 2, 8];
+    let clean = [1, 2, 3].map(|seed| values(&device, seed, &shape).to_vec::<f32>().unwrap());
+    let dout = values(&device, 4, &shape);
+    let padding: Vec<u8> = (0..50).map(|j| u8::from(j % 3 != 1)).collect();
+    let padding = Tensor::from_slice(&device, &padding, &[1, 50])?;
+    let gradients = |rubbish: f32| -> Result<[Tensor; 3]> {
+        let mut given = clean.clone();
+        for of_keys in &mut given[1..] {
+            of_keys.chunks_exact_mut(16).skip(1).step_by(3).for_each(|row| row.fill(rubbish));
+        }
+        let leaves = given.map(|x| Tensor::from_slice(&device, &x, &shape).unwrap().with_grad());
+        let options = Options { key_padding: Some(&padding), ..Options::default() };
+        let found = backward(&[(attention(&leaves[0], &leaves[1], &leaves[2], &options)?, dout.clone())], add)?;
+        Ok(leaves.map(|leaf| found.get(&leaf).unwrap().clone()))
+    };
+    for (with_zeros, with_rubbish) in gradients(0.0)?.iter().zip(gradients(f32::NAN)?.iter()) {
+        assert_eq!(with_zeros.to_vec::<f32>()?, with_rubbish.to_vec::<f32>()?);
+    }
+    let [_, dk, dv] = gradients(f32::NAN)?;
+    for of_keys in [dk, dv] {
+        let of_keys = of_keys.to_vec::<f32>()?;
+        assert!(of_keys.chunks_exact(16).skip(1).step_by(3).flatten().all(|x| *x == 0.0));
+        assert!(of_keys.iter().any(|x| *x != 0.0));
+    }
+    Ok(())
+}
