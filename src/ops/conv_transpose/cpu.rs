@@ -5,6 +5,8 @@
 //! with the same remainder by s meet the same taps, at neighbouring points: they are a convolution of stride 1 with
 //! those taps. s of them per axis are the windows of `convolution/cpu`, whose two kernels do the rest; outputs of one
 //! window are written s apart. Before, the weight is copied, in f32, into [rows, channels, taps] for each window.
+//!
+//! Bound: as a convolution's; where few points meet a large weight, copying that takes longer than the products.
 
 use super::ConvTranspose;
 use crate::backend::cpu::simd::Simd;

@@ -7,7 +7,9 @@
 //! Work is cut into boxes of up to `BOX` outputs, whose points stay in L1, and runs of groups; tables of places are made
 //! once for all groups of a part.
 //!
-//! Bound: loads from L1 (one row: one for each multiply-add; two a cycle), arithmetic from 3 rows on.
+//! Bound: loads from L1, of one row one for each multiply-add. As most of them reach over two cache lines, it is one a cycle:
+//! half of the arithmetic peak at best, and a fifth with reading the points and storing. Lines of outputs that share loads
+//! would be the next step. From 3 rows on arithmetic.
 
 use super::{Boxes, Lines, Product, Sink, store::Places};
 use crate::backend::cpu::Pool;

@@ -14,6 +14,7 @@
 //!
 //! Bound: arithmetic for rows above about 16. Copying a row of a panel takes about 4 cycles, its products one for each
 //! row of the weight.
+//! Of few outputs and a large weight, reading the weight: it is used for each box once.
 
 use super::tile::{KC, LDA, MAX_ROWS, max_rows, multiply};
 use super::{Boxes, Floats, Lines, Product, Runs, Sink, Slots, Window, copy_runs, deal, store::Places};
