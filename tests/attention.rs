@@ -42,7 +42,7 @@ fn merged_parts_have_the_gradients_of_the_whole() -> Result<()> {
         let causal = Options { causal: true, ..Options::default() };
         let [q, k, v] = &leaves;
         let whole = attention_with_lse(q, k, v, &causal)?;
-        let of_whole = backward(&roots(whole.clone()), add)?;
+        let of_whole = backward(roots(whole.clone()), add)?;
 
         // The last query stands beside the last key of each part, so the first part is seen through a bias.
         let hidden = |i: usize, j: usize| if j > i { f32::NEG_INFINITY } else { 0.0 };
@@ -60,7 +60,7 @@ fn merged_parts_have_the_gradients_of_the_whole() -> Result<()> {
         let merged = attention_merge((&a.0, &a.1), (&b.0, &b.1))?;
         close(&merged.0, &whole.0);
         close(&merged.1, &whole.1);
-        let of_parts = backward(&roots(merged), add)?;
+        let of_parts = backward(roots(merged), add)?;
         for leaf in &leaves {
             close(of_parts.get(leaf).unwrap(), of_whole.get(leaf).unwrap());
         }

@@ -46,7 +46,7 @@ pub enum Keys<'a> {
 
 /// Matrices with the same input: one product where they are stored alike, else one each (quantised files mix formats).
 enum Projections {
-    One(Linear),
+    One(Box<Linear>),
     Each(Vec<Linear>),
 }
 
@@ -76,7 +76,7 @@ impl CausalAttention {
         let scopes = ["q_proj", "k_proj", "v_proj"].map(|name| scope.sub(name));
         let outputs = [c.heads_q, c.heads_kv, c.heads_kv].map(|heads| heads * c.head_dim);
         let qkv = match Linear::can_stack(&scopes)? {
-            true => Projections::One(Linear::stacked(&scopes, c.width, &outputs, c.attention_bias)?),
+            true => Projections::One(Box::new(Linear::stacked(&scopes, c.width, &outputs, c.attention_bias)?)),
             false => {
                 let each = scopes.iter().zip(outputs);
                 let load = |(s, n): (&Scope, usize)| Linear::load(s, c.width, n, c.attention_bias);
@@ -158,7 +158,7 @@ impl GatedMlp {
     pub fn load(scope: &Scope, c: &DecoderConfig) -> Result<GatedMlp> {
         let scopes = ["gate_proj", "up_proj"].map(|name| scope.sub(name));
         let gate_up = match Linear::can_stack(&scopes)? {
-            true => Projections::One(Linear::gated(&scopes, c.width, c.mlp_width, c.mlp_bias)?),
+            true => Projections::One(Box::new(Linear::gated(&scopes, c.width, c.mlp_width, c.mlp_bias)?)),
             false => {
                 let load = |s: &Scope| Linear::load(s, c.width, c.mlp_width, c.mlp_bias);
                 Projections::Each(scopes.iter().map(load).collect::<Result<_>>()?)

@@ -57,7 +57,7 @@ impl Source<'_> {
             let given = ids.len();
             ids.extend(self.tokenizer.encode(completion, false)?);
             ids.extend(self.eos_id);
-            return self.conversation(ids, &[given..usize::MAX], out);
+            return self.conversation(ids, |i| i >= given, out);
         }
         if let Some(list) = json.get("messages").and_then(Value::as_array) {
             return self.messages(list, out);
@@ -80,7 +80,7 @@ impl Source<'_> {
         let encode =
             |upto: usize, prompted: bool| self.tokenizer.encode(&template.render(&messages[..upto], prompted)?, false);
         let ids = encode(messages.len(), false)?;
-        let mut said = Vec::new();
+        let mut said: Vec<std::ops::Range<usize>> = Vec::new();
         for (i, m) in messages.iter().enumerate().filter(|(_, m)| m.role == "assistant") {
             let (before, after) = (encode(i, true)?, encode(i + 1, false)?);
             if !ids.starts_with(&before) || !ids.starts_with(&after) {
@@ -92,12 +92,12 @@ impl Source<'_> {
             }
             said.push(before.len()..after.len());
         }
-        self.conversation(ids, &said, out)
+        self.conversation(ids, |i| said.iter().any(|range| range.contains(&i)), out)
     }
 
-    fn conversation(&self, mut ids: Vec<u32>, said: &[std::ops::Range<usize>], out: &mut Vec<Example>) -> Result<()> {
+    /// An example of which the places that `target` names count.
+    fn conversation(&self, mut ids: Vec<u32>, target: impl Fn(usize) -> bool, out: &mut Vec<Example>) -> Result<()> {
         ids.truncate(self.max_len);
-        let target = |i: usize| said.iter().any(|range| range.contains(&i));
         let labels = ids.iter().enumerate().map(|(i, &id)| if target(i) { id as i32 } else { -100 }).collect();
         let example = Example { ids, labels };
         if example.targets() == 0 {

@@ -14,6 +14,8 @@ pub struct LlamaConfig {
     pub max_position_embeddings: usize,
     pub tie_word_embeddings: bool,
     pub rope: RopeConfig,
+    /// The tensor whose values divide the frequencies (GGUF files of Llama 3).
+    pub rope_factors: Option<String>,
     /// Whether rotary pairs are neighbours (GGUF files) and not half a head apart.
     pub rope_interleaved: bool,
     /// Ids that end a text.
@@ -54,12 +56,20 @@ impl LlamaConfig {
             max_position_embeddings,
             tie_word_embeddings: c.flag("tie_word_embeddings", false)?,
             rope: rope(&c, head_dim, max_position_embeddings)?,
+            rope_factors: rope_factors(&c),
             rope_interleaved: c.flag("rope_interleaved", false)?,
             eos_token_ids: c.ids("eos_token_id")?,
             bos_token_id: c.ids("bos_token_id")?.first().copied(),
             pad_token_id: c.ids("pad_token_id")?.first().copied(),
         })
     }
+}
+
+/// The tensor of factors, where the scaling is given by one.
+fn rope_factors(top: &Config<'_>) -> Option<String> {
+    let c = top.sub("rope_scaling");
+    let by_tensor = c.get("rope_type").and_then(Value::as_str) == Some("factors");
+    c.get("tensor").filter(|_| by_tensor).and_then(Value::as_str).map(str::to_string)
 }
 
 /// θ and the scaling: from `rope_parameters` (new exports), or `rope_theta` and `rope_scaling`.
@@ -74,7 +84,8 @@ fn rope(top: &Config<'_>, head_dim: usize, max_positions: usize) -> Result<RopeC
     };
     let original = |c: &Config<'_>| c.size("original_max_position_embeddings", max_positions);
     let scaling = match kind {
-        "default" => RopeScaling::Default,
+        // Factors are a tensor: see `rope_factors`.
+        "default" | "factors" => RopeScaling::Default,
         "linear" => RopeScaling::Linear { factor: factor()? },
         "dynamic" => RopeScaling::Dynamic { factor: factor()?, max_positions },
         "llama3" => RopeScaling::Llama3 {

@@ -24,6 +24,8 @@ pub struct Llama {
     layers: Vec<Arc<DecoderBlock>>,
     norm: RmsNorm,
     lm_head: Linear,
+    /// What frequencies are divided by, if anything.
+    rope_factors: Option<Vec<f32>>,
     compute: DType,
 }
 
@@ -57,7 +59,12 @@ impl Llama {
             true => scope.sub("lm_head"),
             false => model.sub("embed_tokens"),
         };
+        let rope_factors = match &config.rope_factors {
+            Some(name) => Some(scope.vector(name, &[c.head_dim / 2])?.to_vec::<f32>()?),
+            None => None,
+        };
         Ok(Llama {
+            rope_factors,
             layers: (0..config.num_hidden_layers)
                 .map(|i| DecoderBlock::load(&model.at("layers", i), c).map(Arc::new))
                 .collect::<Result<_>>()?,
@@ -192,7 +199,10 @@ impl Llama {
             None => past + len,
         };
         let c = &self.config;
-        let (frequencies, factor) = c.rope.inv_freq(longest)?;
+        let (mut frequencies, factor) = c.rope.inv_freq(longest)?;
+        if let Some(factors) = &self.rope_factors {
+            frequencies.iter_mut().zip(factors).for_each(|(f, by)| *f /= by);
+        }
         let pairs = if c.rope_interleaved { Pairs::Interleaved } else { Pairs::Halves };
         Ok(Rotation {
             positions,

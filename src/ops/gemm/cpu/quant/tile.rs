@@ -69,12 +69,11 @@ dot_fn! {
                     // SAFETY (here and below): whoever made the weights has checked that they have as many blocks.
                     let w = unsafe { [weights[0].integers(d, block, g), weights[1].integers(d, block, g)] };
                     for (r, ints) in ints.iter_mut().enumerate() {
-                        for half in 0..2 {
-                            let values = &row(r).values[half];
+                        for (half, values) in row(r).values.iter().enumerate() {
                             let x = d.four([values[4 * g], values[4 * g + 1], values[4 * g + 2], values[4 * g + 3]]);
-                            for v in 0..2 {
-                                let sum = ints[v][half];
-                                ints[v][half] = if W::K::WIDE { d.dot_wide(sum, w[v], x) } else { d.dot(sum, w[v], x) };
+                            for (ints, w) in ints.iter_mut().zip(w) {
+                                let sum = ints[half];
+                                ints[half] = if W::K::WIDE { d.dot_wide(sum, w, x) } else { d.dot(sum, w, x) };
                             }
                         }
                     }
