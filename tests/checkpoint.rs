@@ -265,5 +265,6 @@ fn synthetic_models_have_the_published_size() {
     assert_eq!(Model::find("vit-b16").unwrap().bytes() / 4, 86_567_656);
     // Two i64 buffers of positions are not parameters.
     assert_eq!((Model::find("clip-vit-l14-336").unwrap().bytes() - 8 * (77 + 577)) / 4, 427_944_193);
-    assert!(message(Model::find("vit").map(|_| ())).contains("known are vit-b16, clip-vit-l14-336"));
+    assert_eq!(Model::find("tinyllama-1.1b").unwrap().bytes() / 2, 1_100_048_384);
+    assert!(message(Model::find("vit").map(|_| ())).contains("known are vit-b16, tinyllama-1.1b"));
 }

@@ -41,6 +41,8 @@ use quant::Dot;
 use quant::{Vnni256, Vnni512};
 
 const TAKES: &[Takes] = &[Takes::Strided, Takes::Strided];
+/// Of kernels that read rows of lhs where they lie.
+const TAKES_ROWS: &[Takes] = &[Takes::Rows, Takes::Strided];
 
 impl Kernels<Cpu> for Gemm {
     const KERNELS: &'static [Kernel<Cpu, Self>] = &[
@@ -69,11 +71,11 @@ impl Kernels<Cpu> for Gemm {
         #[cfg(not(all(target_arch = "x86_64", one_isa)))]
         tiled_row::<Portable>("gemm_f32_panels16__portable_mr4", &[("mr", 4), ("nr", 16), ("kc", blocked::KC as u32)]),
         #[cfg(target_arch = "x86_64")]
-        quant_row::<Vnni512>("gemm_quant__avx512vnni_mr6"),
+        quant_row::<Vnni512>("gemm_quant__avx512vnni_mr4"),
         #[cfg(all(target_arch = "x86_64", not(one_isa)))]
-        quant_row::<Vnni256>("gemm_quant__avxvnni_mr4"),
+        quant_row::<Vnni256>("gemm_quant__avxvnni_mr2"),
         #[cfg(all(target_arch = "x86_64", not(one_isa)))]
-        quant_row::<Avx2>("gemm_quant__avx2_mr4"),
+        quant_row::<Avx2>("gemm_quant__avx2_mr2"),
         #[cfg(not(all(target_arch = "x86_64", one_isa)))]
         quant_row::<Portable>("gemm_quant__portable_mr2"),
     ];
@@ -84,7 +86,7 @@ const fn dot_row<S: Simd>(name: &'static str) -> Kernel<Cpu, Gemm> {
 }
 
 const fn few_row<S: Simd>(name: &'static str) -> Kernel<Cpu, Gemm> {
-    Kernel::new(name, few::supports::<S>, few::launch::<S>).takes(TAKES).workspace(few::workspace)
+    Kernel::new(name, few::supports::<S>, few::launch::<S>).takes(TAKES_ROWS).workspace(few::workspace)
 }
 
 const fn tiled_row<S: Simd>(name: &'static str, tunables: &'static [(&'static str, u32)]) -> Kernel<Cpu, Gemm> {
@@ -92,7 +94,7 @@ const fn tiled_row<S: Simd>(name: &'static str, tunables: &'static [(&'static st
 }
 
 const fn quant_row<D: Dot>(name: &'static str) -> Kernel<Cpu, Gemm> {
-    Kernel::new(name, quant::supports::<D>, quant::launch::<D>).takes(TAKES).workspace(quant::workspace)
+    Kernel::new(name, quant::supports::<D>, quant::launch::<D>).takes(TAKES_ROWS).workspace(quant::workspace)
 }
 
 /// Asks for a line of memory to be brought into L2. Any address will do.

@@ -14,7 +14,8 @@ fn within<S: Simd>(s: S, x: S::V, limit: f32) -> S::V {
 #[inline(always)]
 fn slope<S: Simd>(s: S, x: S::V, u: S::V, du: S::V) -> S::V {
     let open = sigmoid(s, u);
-    let curve = s.mul(open, s.sub(s.splat(1.0), open));
+    // σ(-u), not 1 - σ(u): that would lose the digits that a large x multiplies.
+    let curve = s.mul(open, sigmoid(s, s.sub(s.zero(), u)));
     s.fma(s.mul(x, curve), du, open)
 }
 
