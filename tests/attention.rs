@@ -98,3 +98,19 @@ fn hidden_keys_may_be_anything() -> Result<()> {
     }
     Ok(())
 }
+
+/// No matrix of scores is stored, forwards or backwards: twice the length takes twice the memory.
+#[test]
+fn memory_of_the_gradients_is_linear_in_the_length() -> Result<()> {
+    let mut peaks = Vec::new();
+    for len in [600, 1200] {
+        let device = Device::cpu_with_threads(2)?;
+        let shape = [1, len, 2, 32];
+        let [q, k, v] = [1, 2, 3].map(|seed| values(&device, seed, &shape).with_grad());
+        let out = attention(&q, &k, &v, &Options { causal: true, ..Default::default() })?;
+        backward([(out, values(&device, 4, &shape))], add)?;
+        peaks.push(device.memory().peak_bytes as f64);
+    }
+    assert!(peaks[1] < 2.05 * peaks[0], "{peaks:?}");
+    Ok(())
+}
