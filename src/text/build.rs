@@ -194,7 +194,8 @@ fn merges_by_score(vocab: &Vocab, ids: &Ids) -> Merges {
     };
     let is_part = |text: &str| ids.get(text).is_some_and(|&id| is_piece(id as usize));
     let mut found: Vec<(f32, &str, &str)> = Vec::new();
-    for (_, (token, &score)) in vocab.tokens.iter().zip(&vocab.scores).enumerate().filter(|(id, _)| is_piece(*id)) {
+    let pieces = vocab.tokens.iter().zip(&vocab.scores).enumerate().filter(|(id, _)| is_piece(*id));
+    for (token, &score) in pieces.map(|(_, piece)| piece) {
         let splits = token.char_indices().skip(1).map(|(at, _)| token.split_at(at));
         found.extend(splits.filter(|(a, b)| is_part(a) && is_part(b)).map(|(a, b)| (score, a, b)));
     }

@@ -151,16 +151,24 @@ pub trait Lane: Elem {
 
 /// Asks for memory to be brought into L2.
 #[inline(always)]
-#[allow(unsafe_code)]
 pub fn fetch<E>(data: &[E]) {
-    #[cfg(target_arch = "x86_64")]
     for line in data.chunks(64 / size_of::<E>()) {
+        fetch_line(line.as_ptr().cast());
+    }
+}
+
+/// Asks for a line of memory to be brought into L2. Any address will do.
+#[inline(always)]
+#[allow(unsafe_code)]
+pub fn fetch_line(line: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        // SAFETY: a hint; it reads nothing that the program can see, and the address is that of an element.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) }
+        // SAFETY: a hint; it reads nothing that the program can see, and fails for no address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = data;
+    let _ = line;
 }
 
 /// Lanes of the widest vector.

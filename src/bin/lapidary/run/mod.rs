@@ -6,7 +6,7 @@ mod text;
 use crate::shared::{self, Shared, Status};
 use lapidary::checkpoint::Folder;
 use lapidary::media::Image;
-use lapidary::models::{self, Model};
+use lapidary::models::{self, Family, Model};
 use lapidary::nn::Precision;
 use lapidary::{DType, Error, Result, no_grad, profile};
 use serde_json::json;
@@ -48,13 +48,13 @@ pub fn run(args: &Args, shared: &Shared) -> Result<Status> {
     let precision = Precision::compute_in(args.dtype)?;
     let began = Instant::now();
     let folder = Folder::open(&args.checkpoint)?;
+    if images.is_empty() && Family::of(folder.config())? != Family::Llama {
+        return Err(Error::Config("no pictures: give --image FILE…".into()));
+    }
     let spinner = shared::spinner("loading weights");
     let model = models::load(&folder, device, precision)?;
     spinner.finish_and_clear();
     let loaded = began.elapsed().as_secs_f64();
-    if images.is_empty() && !matches!(model, Model::Llama(_)) {
-        return Err(Error::Config("no pictures: give --image FILE…".into()));
-    }
     device.profiler().enable(args.profile || args.trace.is_some());
     device.reset_peak_memory();
     let began = Instant::now();

@@ -8,9 +8,9 @@
 //! for the next piece of rhs in L2, 7 % on a whole ViT-B.
 
 use super::epilogue::{self, Epilogue, Rows};
-use super::fetch;
+
 use crate::backend::Launch;
-use crate::backend::cpu::simd::{Lane, Simd};
+use crate::backend::cpu::simd::{Lane, Simd, fetch};
 use crate::backend::cpu::{Cpu, Pool};
 use crate::dtype::{Elem, Format};
 use crate::ops::gemm::Gemm;
@@ -230,7 +230,7 @@ fn multiply<T: Tile, O: Lane>(
                 let rhs = &rhs[start..start + count * T::KR * nr];
                 for i in 0..tiles {
                     let share = &next[deal(next.len(), tiles, i)..deal(next.len(), tiles, i + 1)];
-                    share.chunks(64 / size_of::<T::Rhs>()).for_each(|line| fetch(line.as_ptr().cast()));
+                    fetch(share);
                     let (r0, r1) = (deal(height, tiles, i), deal(height, tiles, i + 1));
                     let lhs = &lhs[(block * rows + top + r0) * LDA..];
                     let acc = &mut acc[(slot * height + r0) * nr..(slot * height + r1) * nr];

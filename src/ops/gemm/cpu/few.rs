@@ -11,8 +11,8 @@
 #![allow(unsafe_code)] // the innermost loop reads through pointers whose ranges are asserted before it
 
 use super::epilogue::{self, Epilogue, Rows};
-use super::fetch;
-use crate::backend::cpu::simd::{Lane, MAX_LANES, Simd};
+
+use crate::backend::cpu::simd::{Lane, MAX_LANES, Simd, fetch_line};
 use crate::backend::cpu::{Caps, Cpu};
 use crate::backend::{Kernel, Launch};
 use crate::dtype::{DType, Format};
@@ -146,7 +146,7 @@ fn step<S: Simd, R: Lane, const KR: usize, const ROWS: usize>(
 ) {
     let b = &rhs[p * KR * 2 * S::LANES..(p + 1) * KR * 2 * S::LANES];
     for line in (0..size_of_val(b)).step_by(64) {
-        fetch(b.as_ptr().cast::<u8>().wrapping_add(AHEAD_BYTES + line));
+        fetch_line(b.as_ptr().cast::<u8>().wrapping_add(AHEAD_BYTES + line));
     }
     let b = [load::<S, R, KR>(s, b), load::<S, R, KR>(s, &b[KR * S::LANES..])];
     for i in 0..values {

@@ -97,20 +97,6 @@ const fn quant_row<D: Dot>(name: &'static str) -> Kernel<Cpu, Gemm> {
     Kernel::new(name, quant::supports::<D>, quant::launch::<D>).takes(TAKES_ROWS).workspace(quant::workspace)
 }
 
-/// Asks for a line of memory to be brought into L2. Any address will do.
-#[inline(always)]
-#[allow(unsafe_code)]
-fn fetch(line: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        // SAFETY: a hint; it reads nothing that the program can see, and fails for no address.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = line;
-}
-
 /// The format of the panels that the f32 tiles of an instruction set read.
 fn panels<S: Simd>(gated: bool) -> Format {
     Format::Panels { nr: 2 * S::LANES as u16, kr: 1, gated }

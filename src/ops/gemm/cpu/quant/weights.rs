@@ -3,7 +3,7 @@
 #![allow(unsafe_code)] // reads through pointers, whose ranges `Panel::new` and `unpack` have checked
 
 use super::dot::{Dot, Path, dot_fn};
-use crate::backend::cpu::simd::Simd;
+use crate::backend::cpu::simd::{Simd, fetch_line};
 use crate::dtype::{PANEL_ROWS, Quant};
 use half::f16;
 use std::marker::PhantomData;
@@ -188,7 +188,7 @@ impl<D: Dot, K: Kind> Weights<D> for Panel<'_, K> {
     fn fetch(self, block: usize) {
         let each = bytes_of(K::QUANT, BLOCKS) / BLOCKS;
         for line in (0..each).step_by(64) {
-            super::super::fetch(self.next.wrapping_add(block * each + line));
+            fetch_line(self.next.wrapping_add(block * each + line));
         }
     }
 }
