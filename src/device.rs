@@ -22,7 +22,7 @@ struct Inner {
     memory: Counters,
 }
 
-#[allow(dead_code)] // the GPU members are frames: nothing opens them yet
+#[allow(dead_code)] // the CUDA member is a frame: nothing opens it yet
 pub(crate) enum Kind {
     Cpu(cpu::Device),
     Wgpu(wgpu::Device),
@@ -92,6 +92,8 @@ struct Counters {
 pub struct MemoryUse {
     pub current_bytes: usize,
     pub peak_bytes: usize,
+    /// Held beyond that for the next tensors, by backends that keep what was freed.
+    pub pooled_bytes: usize,
 }
 
 impl Device {
@@ -126,11 +128,17 @@ impl Device {
         match name.split(':').next().unwrap_or_default() {
             "cpu" if name == "cpu" => Device::cpu(),
             "cpu" => fail("the cpu has no index; choose threads with --threads or LAPIDARY_THREADS"),
-            "wgpu" | "cuda" | "emulator" => {
+            "wgpu" => Ok(Device::of(Kind::Wgpu(wgpu::Device::open(name)?))),
+            "cuda" | "emulator" => {
                 fail("its backend is a frame in this version: it has no kernels yet; use cpu")
             }
             _ => fail("unknown; devices are cpu, wgpu, cuda and emulator"),
         }
+    }
+
+    /// The adapters that `wgpu` can open, each in a line, at the place that `wgpu:N` names it by.
+    pub fn wgpu_adapters() -> Vec<String> {
+        wgpu::Device::adapters()
     }
 
     fn of(kind: Kind) -> Device {
@@ -150,7 +158,7 @@ impl Device {
     pub fn describe(&self) -> String {
         match self.kind() {
             Kind::Cpu(d) => d.describe(),
-            Kind::Wgpu(d) => match *d {},
+            Kind::Wgpu(d) => d.describe(),
             Kind::Cuda(d) => match *d {},
         }
     }
@@ -185,7 +193,14 @@ impl Device {
     /// Bytes held by tensors.
     pub fn memory(&self) -> MemoryUse {
         let m = &self.0.memory;
-        MemoryUse { current_bytes: m.current.load(Ordering::Relaxed), peak_bytes: m.peak.load(Ordering::Relaxed) }
+        MemoryUse {
+            current_bytes: m.current.load(Ordering::Relaxed),
+            peak_bytes: m.peak.load(Ordering::Relaxed),
+            pooled_bytes: match self.kind() {
+                Kind::Wgpu(d) => d.pooled_bytes(),
+                _ => 0,
+            },
+        }
     }
 
     /// Makes the present use the peak, so that the next peak is that of what follows.
@@ -251,6 +266,11 @@ impl Storage {
         self.transfer("upload", from.len(), || {
             with_device!(self.device, |B, d| B::upload(d, self.peel::<B>(), at, from))
         })
+    }
+
+    /// Zeros from byte `at` on.
+    pub fn clear(&self, at: usize, bytes: usize) -> Result<()> {
+        with_device!(self.device, |B, d| B::clear(d, self.peel::<B>(), at, bytes))
     }
 
     pub fn download(&self, at: usize, to: &mut [u8]) -> Result<()> {

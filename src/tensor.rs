@@ -153,11 +153,8 @@ impl Tensor {
     /// The shape is too large, or memory is short.
     pub fn zeros(device: &Device, dtype: DType, shape: &[usize]) -> Result<Tensor> {
         let tensor = Tensor::empty(device, dtype, Format::Plain, Shape::new(shape)?)?;
-        // Memory may be recycled. Uploading in pieces needs no second buffer of the tensor's size.
-        let (zeros, bytes) = ([0u8; 4096], tensor.bytes());
-        for at in (0..bytes).step_by(zeros.len()) {
-            tensor.storage.upload(at, &zeros[..zeros.len().min(bytes - at)])?;
-        }
+        // Memory may be recycled.
+        tensor.storage.clear(0, tensor.bytes())?;
         Ok(tensor)
     }
 

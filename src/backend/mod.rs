@@ -31,6 +31,14 @@ pub trait Backend: Sized + 'static {
     fn alloc(device: &Self::Device, bytes: usize) -> Result<Self::Buffer>;
     /// Copies `from` to byte `at` of `to`; returns when `from` may be reused.
     fn upload(device: &Self::Device, to: &Self::Buffer, at: usize, from: &[u8]) -> Result<()>;
+    /// Writes zeros from byte `at` on. The default uploads them in pieces, which needs no memory of their size.
+    fn clear(device: &Self::Device, buffer: &Self::Buffer, at: usize, bytes: usize) -> Result<()> {
+        let zeros = [0u8; 4096];
+        (at..at + bytes).step_by(zeros.len()).try_for_each(|from| {
+            let size = zeros.len().min(at + bytes - from);
+            Self::upload(device, buffer, from, &zeros[..size])
+        })
+    }
     /// Copies from byte `at` of `from`, after all work submitted before.
     fn download(device: &Self::Device, from: &Self::Buffer, at: usize, to: &mut [u8]) -> Result<()>;
     /// Waits until everything submitted has run.

@@ -54,6 +54,7 @@ mod tape;
 pub mod topk;
 pub mod unpatchify;
 pub mod view;
+mod walk;
 
 pub use problem::{Case, Class, Fill, Inputs, Operand, Outputs, Sample, Tolerance};
 pub use real::Real;
@@ -248,6 +249,16 @@ macro_rules! no_gpu_kernels {
     };
 }
 pub(crate) use no_gpu_kernels;
+
+/// The table of a backend for an op that has no kernels there yet: empty, and written down.
+macro_rules! no_cuda_kernels {
+    ($Op:ty) => {
+        impl $crate::backend::Kernels<$crate::backend::cuda::Cuda> for $Op {
+            const KERNELS: &'static [$crate::backend::Kernel<$crate::backend::cuda::Cuda, Self>] = &[];
+        }
+    };
+}
+pub(crate) use no_cuda_kernels;
 
 /// Runs an expression with a type name bound to the element type of a float or byte dtype.
 macro_rules! with_lane {

@@ -1,50 +1,120 @@
-//! WebGPU through the `wgpu` crate (Vulkan, Metal, DX12).
+//! WebGPU through the `wgpu` crate (Vulkan, Metal, DirectX 12).
 //!
-//! A frame: the types exist, so that ops have their (empty) kernel tables and nothing else says `cfg`; no device can be
-//! opened yet, which the uninhabited device type states.
+//! Work is recorded into one command encoder and submitted when somebody reads, when much was recorded, or at a
+//! synchronise. Everything that touches memory goes through that encoder, uploads too, so that memory can be given to the
+//! next tensor as soon as one is dropped: the queue's order keeps them apart.
+//!
+//! | file | what |
+//! |---|---|
+//! | `shader` | the sources under `shaders/`, embedded, and what every shader may include |
+//! | `launch` | what a kernel says to be run: constants, bindings, parameters, workgroups |
+//! | `device` | adapters, pipelines, errors |
+//! | `queue` | the encoder, uploads, readback, the clock |
+//! | `memory` | buffers and the pool that they return to |
+//! | `none` | in place of the last three without feature `wgpu`: a device that cannot exist |
+
+mod launch;
+pub mod shader;
+
+#[cfg(feature = "wgpu")]
+mod device;
+#[cfg(feature = "wgpu")]
+mod memory;
+#[cfg(feature = "wgpu")]
+mod queue;
+#[cfg(feature = "wgpu")]
+pub use {device::Device, memory::Buffer, queue::Stamp};
+
+#[cfg(not(feature = "wgpu"))]
+mod none;
+#[cfg(not(feature = "wgpu"))]
+pub use none::{Buffer, Device, Stamp};
+
+pub use launch::{Bind, Call};
 
 use super::Backend;
-use crate::error::Result;
+use crate::error::{Result, Unsupported};
 
 /// The backend.
 pub enum Wgpu {}
 
-/// No value of it exists yet.
-#[derive(Clone)]
-pub enum Device {}
+/// What kernels are chosen by: the adapter's limits and the features that were switched on.
+#[derive(Clone, Debug)]
+pub struct Caps {
+    /// `shader-f16`: arithmetic and storage of f16.
+    pub f16: bool,
+    /// Operations over the invocations of a subgroup.
+    pub subgroups: bool,
+    /// The least and the largest number of invocations in a subgroup; equal on most adapters.
+    pub subgroup_size: [u32; 2],
+    /// Cooperative matrices of 16x16x16 f16, accumulated in f32.
+    pub matrix_f16: bool,
+    /// Whether kernels are timed by the adapter's own clock.
+    pub timestamps: bool,
+    /// A driver that runs shaders on the CPU.
+    pub software: bool,
+    /// Invocations of a workgroup.
+    pub workgroup_size: u32,
+    /// Bytes of a workgroup's own memory.
+    pub workgroup_bytes: u32,
+    /// Workgroups along a dimension of a dispatch.
+    pub workgroups: u32,
+    /// Storage buffers that a shader can see.
+    pub bindings: u32,
+    /// Bytes that one binding can reach; kernels that take larger weights go over them in ranges.
+    pub binding_bytes: u64,
+    /// Bytes of a buffer.
+    pub buffer_bytes: u64,
+    /// What a binding's first byte must be a multiple of.
+    pub binding_alignment: u32,
+}
 
-/// Memory of a [`Device`].
-pub enum Buffer {}
+impl Caps {
+    /// `Ok` where shaders may use subgroup operations.
+    pub fn needs_subgroups(&self) -> Result<(), Unsupported> {
+        Unsupported::require("subgroup operations", self.subgroups)
+    }
+}
 
-/// What kernels are chosen by.
-pub enum Caps {}
+/// What a kernel's `supports` says that takes every problem.
+pub fn always<O>(_: &O, _: &Caps) -> Result<(), Unsupported> {
+    Ok(())
+}
+
+/// Invocations for a row of `cols` elements in kernels with `common/rows.wgsl`: a power of two from 32 to 256.
+pub fn row_lanes(cols: usize) -> u32 {
+    (cols as u32).clamp(32, 256).next_power_of_two()
+}
 
 impl Backend for Wgpu {
     const NAME: &'static str = "wgpu";
     type Device = Device;
     type Buffer = Buffer;
     type Caps = Caps;
-    type Stamp = ();
+    type Stamp = Stamp;
 
     fn caps(device: &Device) -> &Caps {
-        match *device {}
+        device.caps()
     }
-    fn alloc(device: &Device, _: usize) -> Result<Buffer> {
-        match *device {}
+    fn alloc(device: &Device, bytes: usize) -> Result<Buffer> {
+        device.alloc(bytes)
     }
-    fn upload(device: &Device, _: &Buffer, _: usize, _: &[u8]) -> Result<()> {
-        match *device {}
+    fn upload(device: &Device, to: &Buffer, at: usize, from: &[u8]) -> Result<()> {
+        device.upload(to, at, from)
     }
-    fn download(device: &Device, _: &Buffer, _: usize, _: &mut [u8]) -> Result<()> {
-        match *device {}
+    fn clear(device: &Device, buffer: &Buffer, at: usize, bytes: usize) -> Result<()> {
+        device.clear(buffer, at, bytes)
+    }
+    fn download(device: &Device, from: &Buffer, at: usize, to: &mut [u8]) -> Result<()> {
+        device.download(from, at, to)
     }
     fn synchronise(device: &Device) -> Result<()> {
-        match *device {}
+        device.synchronise()
     }
-    fn stamp(device: &Device) -> Result<()> {
-        match *device {}
+    fn stamp(device: &Device) -> Result<Stamp> {
+        device.stamp()
     }
-    fn seconds(device: &Device, _: &(), _: &()) -> Result<f64> {
-        match *device {}
+    fn seconds(device: &Device, from: &Stamp, to: &Stamp) -> Result<f64> {
+        device.seconds(from, to)
     }
 }

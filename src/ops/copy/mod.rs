@@ -3,9 +3,10 @@
 mod cases;
 mod cpu;
 mod reference;
+mod wgpu;
 
 use super::problem::problem;
-use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, first, no_gpu_kernels, run};
+use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, first, no_cuda_kernels, run};
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::layout::Shape;
@@ -56,7 +57,7 @@ impl Op for Copy {
     }
 }
 
-no_gpu_kernels!(Copy);
+no_cuda_kernels!(Copy);
 
 impl Tensor {
     /// The same values in row-major order without gaps: itself if it is so already, else a copy.

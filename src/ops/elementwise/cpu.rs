@@ -18,7 +18,8 @@ use crate::backend::cpu::{Caps, Cpu};
 use crate::backend::{Kernel, Kernels, Launch};
 use crate::dtype::DType;
 use crate::error::{Result, Unsupported};
-use crate::layout::{Layout, MAX_RANK, Takes};
+use crate::layout::Takes;
+use crate::ops::walk::Walk;
 use crate::ops::with_lane;
 use crate::{isa_rows, simd_fn};
 use half::{bf16, f16};
@@ -68,48 +69,6 @@ fn parts<S: Simd, O: Lane>(s: S, op: &Elementwise, l: &mut Launch<'_, Cpu>) {
             done += len;
         }
     });
-}
-
-/// How operands are walked: merged dimensions, and for each operand its strides in them.
-struct Walk {
-    rank: usize,
-    dims: [usize; MAX_RANK],
-    strides: [[usize; MAX_RANK]; 3],
-    /// The extent of the last dimension.
-    inner: usize,
-}
-
-impl Walk {
-    fn new(layouts: [Option<Layout>; 3]) -> Walk {
-        let mut w = Walk { rank: 0, dims: [1; MAX_RANK], strides: [[0; MAX_RANK]; 3], inner: 1 };
-        let Some(shape) = layouts[0].map(|l| l.shape) else { return w };
-        for (d, &n) in shape.iter().enumerate().filter(|&(_, &n)| n != 1) {
-            let step = |i: usize| layouts[i].map_or(0, |l: Layout| l.strides[d]);
-            let joins = w.rank > 0 && (0..3).all(|i| w.strides[i][w.rank - 1] == step(i) * n);
-            if joins {
-                w.dims[w.rank - 1] *= n;
-            } else {
-                w.dims[w.rank] = n;
-                w.rank += 1;
-            }
-            for i in 0..3 {
-                w.strides[i][w.rank - 1] = step(i);
-            }
-        }
-        w.rank = w.rank.max(1);
-        w.inner = w.dims[w.rank - 1];
-        w
-    }
-
-    /// Where row `row` (all dimensions but the last) of an operand starts.
-    fn row(&self, operand: usize, mut row: usize) -> usize {
-        let mut at = 0;
-        for d in (0..self.rank - 1).rev() {
-            at += row % self.dims[d] * self.strides[operand][d];
-            row /= self.dims[d];
-        }
-        at
-    }
 }
 
 /// An operand's elements.

@@ -3,9 +3,10 @@
 mod cases;
 mod cpu;
 mod reference;
+mod wgpu;
 
 use super::problem::problem;
-use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, first, no_gpu_kernels, run, softmax_bwd};
+use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, first, no_cuda_kernels, run, softmax_bwd};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -61,7 +62,7 @@ impl Op for Softmax {
     }
 }
 
-no_gpu_kernels!(Softmax);
+no_cuda_kernels!(Softmax);
 
 /// Softmax over the last dimension.
 ///

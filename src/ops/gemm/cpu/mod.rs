@@ -46,37 +46,37 @@ const TAKES_ROWS: &[Takes] = &[Takes::Rows, Takes::Strided];
 
 impl Kernels<Cpu> for Gemm {
     const KERNELS: &'static [Kernel<Cpu, Self>] = &[
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(all(target_arch = "x86_64", not(no_isa)))]
         dot_row::<Avx512>("gemm_dot__avx512"),
-        #[cfg(all(target_arch = "x86_64", not(one_isa)))]
+        #[cfg(all(target_arch = "x86_64", not(any(one_isa, no_isa))))]
         dot_row::<Avx2>("gemm_dot__avx2"),
-        #[cfg(not(all(target_arch = "x86_64", one_isa)))]
+        #[cfg(not(any(all(target_arch = "x86_64", one_isa), no_isa)))]
         dot_row::<Portable>("gemm_dot__portable"),
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(all(target_arch = "x86_64", not(no_isa)))]
         few_row::<Avx512>("gemm_few_panels32__avx512"),
-        #[cfg(all(target_arch = "x86_64", not(one_isa)))]
+        #[cfg(all(target_arch = "x86_64", not(any(one_isa, no_isa))))]
         few_row::<Avx2>("gemm_few_panels16__avx2"),
-        #[cfg(not(all(target_arch = "x86_64", one_isa)))]
+        #[cfg(not(any(all(target_arch = "x86_64", one_isa), no_isa)))]
         few_row::<Portable>("gemm_few_panels16__portable"),
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(all(target_arch = "x86_64", not(no_isa)))]
         Kernel::new("gemm_bf16_panels32x2__avx512bf16_mr14", bf16::supports, bf16::launch)
             .takes(TAKES)
             .tunables(&[("mr", 14), ("nr", 32), ("kr", 2), ("kc", 2 * blocked::KC as u32)])
             .suits(|op, caps| caps.bf16_dot_is_fast || op.format != Format::Plain)
             .workspace(bf16::workspace),
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(all(target_arch = "x86_64", not(no_isa)))]
         tiled_row::<Avx512>("gemm_f32_panels32__avx512_mr14", &[("mr", 14), ("nr", 32), ("kc", blocked::KC as u32)]),
-        #[cfg(all(target_arch = "x86_64", not(one_isa)))]
+        #[cfg(all(target_arch = "x86_64", not(any(one_isa, no_isa))))]
         tiled_row::<Avx2>("gemm_f32_panels16__avx2_mr6", &[("mr", 6), ("nr", 16), ("kc", blocked::KC as u32)]),
-        #[cfg(not(all(target_arch = "x86_64", one_isa)))]
+        #[cfg(not(any(all(target_arch = "x86_64", one_isa), no_isa)))]
         tiled_row::<Portable>("gemm_f32_panels16__portable_mr4", &[("mr", 4), ("nr", 16), ("kc", blocked::KC as u32)]),
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(all(target_arch = "x86_64", not(no_isa)))]
         quant_row::<Vnni512>("gemm_quant__avx512vnni_mr4"),
-        #[cfg(all(target_arch = "x86_64", not(one_isa)))]
+        #[cfg(all(target_arch = "x86_64", not(any(one_isa, no_isa))))]
         quant_row::<Vnni256>("gemm_quant__avxvnni_mr2"),
-        #[cfg(all(target_arch = "x86_64", not(one_isa)))]
+        #[cfg(all(target_arch = "x86_64", not(any(one_isa, no_isa))))]
         quant_row::<Avx2>("gemm_quant__avx2_mr2"),
-        #[cfg(not(all(target_arch = "x86_64", one_isa)))]
+        #[cfg(not(any(all(target_arch = "x86_64", one_isa), no_isa)))]
         quant_row::<Portable>("gemm_quant__portable_mr2"),
     ];
 }
