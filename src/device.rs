@@ -129,9 +129,7 @@ impl Device {
             "cpu" if name == "cpu" => Device::cpu(),
             "cpu" => fail("the cpu has no index; choose threads with --threads or LAPIDARY_THREADS"),
             "wgpu" => Ok(Device::of(Kind::Wgpu(wgpu::Device::open(name)?))),
-            "cuda" | "emulator" => {
-                fail("its backend is a frame in this version: it has no kernels yet; use cpu")
-            }
+            "cuda" | "emulator" => fail("its backend is a frame in this version: it has no kernels yet; use cpu"),
             _ => fail("unknown; devices are cpu, wgpu, cuda and emulator"),
         }
     }
@@ -169,6 +167,31 @@ impl Device {
             Kind::Cpu(d) => Some(d),
             _ => None,
         }
+    }
+
+    /// The WebGPU device behind the handle, if it is one: for probes.
+    pub(crate) fn as_wgpu(&self) -> Option<&wgpu::Device> {
+        match self.kind() {
+            Kind::Wgpu(d) => Some(d),
+            _ => None,
+        }
+    }
+
+    /// The shaders that were compiled so far, for tools that look at them; none on a backend without shaders.
+    pub fn compiled_shaders(&self) -> Vec<wgpu::shader::Compiled> {
+        self.as_wgpu().map_or_else(Vec::new, wgpu::Device::compiled)
+    }
+
+    /// The seconds that work takes on the device, by its own clock where it has one.
+    ///
+    /// # Errors
+    /// Those of `work`, and those of the device.
+    pub fn seconds_of(&self, work: impl FnOnce() -> Result<()>) -> Result<f64> {
+        with_device!(self, |B, d| {
+            let began = B::stamp(d)?;
+            work()?;
+            B::seconds(d, &began, &B::stamp(d)?)
+        })
     }
 
     /// The profiler.

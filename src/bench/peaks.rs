@@ -2,7 +2,8 @@
 
 use crate::backend::Backend;
 use crate::backend::cpu::simd::Isa;
-use crate::backend::cpu::{self, Cpu, probe};
+use crate::backend::cpu::{self, Cpu};
+use crate::backend::wgpu::{self, Wgpu};
 use crate::cost::Cost;
 use crate::device::Device;
 use crate::dtype::DType;
@@ -12,14 +13,16 @@ use serde_json::{Value, json};
 /// Measured limits of a device.
 #[derive(Clone, Debug)]
 pub struct Peaks {
-    /// Threads that the figures are for.
+    /// Threads that the figures are for; 0 for a GPU.
     pub threads: usize,
-    /// Bits of the widest vectors; 0 where the compiler chose them.
+    /// Bits of the widest vectors; 0 where the compiler chose them, and on a GPU.
     pub fma_bits: usize,
     /// f32 multiply-adds, floating-point operations per second.
     pub fma_flops: f64,
     /// bf16 dot products, if the device has them.
     pub bf16_flops: Option<f64>,
+    /// f16 matrix products, if the device has them.
+    pub f16_flops: Option<f64>,
     /// Dot products of bytes, if the device has them.
     pub byte_flops: Option<f64>,
     /// Reading memory: the size up to which a working set (of all threads) lives in a level, and the bytes per second;
@@ -32,7 +35,7 @@ pub struct Peaks {
 pub struct Bound {
     /// The least possible seconds.
     pub seconds: f64,
-    /// `"fma"`, `"bf16 dot"`, `"byte dot"` or a level of memory.
+    /// `"fma"`, `"bf16 dot"`, `"f16 matrix"`, `"byte dot"` or a level of memory.
     pub by: &'static str,
 }
 
@@ -40,17 +43,23 @@ impl Peaks {
     /// Measures a device; takes about two seconds.
     ///
     /// # Errors
-    /// There are no probes for the device.
+    /// There are no probes for the device, or it fails.
     pub fn measure(device: &Device) -> Result<Peaks> {
-        let cpu: &cpu::Device = device
-            .as_cpu()
-            .ok_or_else(|| Error::Device { device: device.backend().into(), why: "has no probes yet".into() })?;
+        match (device.as_cpu(), device.as_wgpu()) {
+            (Some(cpu), _) => Ok(Peaks::of_cpu(cpu)),
+            (_, Some(wgpu)) => Peaks::of_wgpu(wgpu),
+            _ => Err(Error::Device { device: device.backend().into(), why: "has no probes yet".into() }),
+        }
+    }
+
+    fn of_cpu(cpu: &cpu::Device) -> Peaks {
+        use cpu::probe;
         let threads = cpu.pool().threads();
         let [_, l2, l3] = Cpu::caps(cpu).cache_bytes;
         // Large enough that little of it stays in the last level from one pass to the next.
         let dram_bytes = (2 * l3).clamp(256 << 20, 1 << 30) / threads;
         let read = |bytes: usize| probe::read_bytes_per_second(cpu, bytes);
-        Ok(Peaks {
+        Peaks {
             threads,
             fma_bits: match Cpu::caps(cpu).isa {
                 Isa::Avx512 => 512,
@@ -59,23 +68,46 @@ impl Peaks {
             },
             fma_flops: probe::fma_flops(cpu),
             bf16_flops: probe::bf16_flops(cpu),
+            f16_flops: None,
             byte_flops: probe::byte_flops(cpu),
             read: vec![
                 ("L2", l2 * threads, read(l2 / 2)),
                 ("L3", l3.max(l2 * threads), read((l3 / 2).min(16 << 20) / threads)),
                 ("DRAM", usize::MAX, read(dram_bytes)),
             ],
+        }
+    }
+
+    /// An adapter does not tell the sizes of its caches: what 2 MiB are read at stands for problems up to that size.
+    fn of_wgpu(device: &wgpu::Device) -> Result<Peaks> {
+        use wgpu::probe;
+        let caps = Wgpu::caps(device);
+        let (cached, large) = (2 << 20, if caps.software { 64 << 20 } else { 512 << 20 });
+        let large = large.min(caps.binding_bytes as usize);
+        Ok(Peaks {
+            threads: 0,
+            fma_bits: 0,
+            fma_flops: probe::fma_flops(device)?,
+            bf16_flops: None,
+            f16_flops: probe::matrix_f16_flops(device)?,
+            byte_flops: None,
+            read: vec![
+                ("cache", cached, probe::read_bytes_per_second(device, cached)?),
+                ("memory", usize::MAX, probe::read_bytes_per_second(device, large)?),
+            ],
         })
     }
 
     /// The time below which no kernel can go: the larger of arithmetic and traffic.
     pub fn bound(&self, cost: Cost, products: Products) -> Bound {
-        let (by, flops) = match (products, self.bf16_flops, self.byte_flops) {
-            (Products::Bf16, Some(flops), _) => ("bf16 dot", flops),
+        let special = match products {
+            Products::Bf16 => self.bf16_flops.map(|flops| ("bf16 dot", flops)),
+            Products::F16 => self.f16_flops.map(|flops| ("f16 matrix", flops)),
             // Activations are pairs of bytes.
-            (Products::Bytes, _, Some(flops)) => ("byte dot", flops / 2.0),
-            _ => ("fma", self.fma_flops),
+            Products::Bytes => self.byte_flops.map(|flops| ("byte dot", flops / 2.0)),
+            Products::F32 => None,
         };
+        let (by, flops) = special.unwrap_or(("fma", self.fma_flops));
         let arithmetic = Bound { seconds: cost.flops as f64 / flops, by };
         let level = self.read.iter().find(|(_, up_to, _)| cost.bytes() <= *up_to as u64);
         let traffic = level.map(|&(by, _, rate)| Bound { seconds: cost.bytes() as f64 / rate, by });
@@ -87,9 +119,13 @@ impl Peaks {
 
     /// As text, one limit a line.
     pub fn table(&self) -> String {
-        let mut out = format!("peaks, {} threads:  fma f32 {:.1} GFLOP/s", self.threads, self.fma_flops / 1e9);
+        let threads = if self.threads > 0 { format!(", {} threads", self.threads) } else { String::new() };
+        let mut out = format!("peaks{threads}:  fma f32 {:.1} GFLOP/s", self.fma_flops / 1e9);
         if let Some(bf16) = self.bf16_flops {
             out.push_str(&format!(",  bf16 dot {:.1} GFLOP/s", bf16 / 1e9));
+        }
+        if let Some(f16) = self.f16_flops {
+            out.push_str(&format!(",  f16 matrix {:.1} GFLOP/s", f16 / 1e9));
         }
         if let Some(bytes) = self.byte_flops {
             out.push_str(&format!(",  byte dot {:.1} GOP/s", bytes / 1e9));
@@ -111,6 +147,7 @@ impl Peaks {
         let fma = if self.fma_bits > 0 { format!("roof/fma{}", self.fma_bits) } else { "roof/fma".into() };
         let mut lines = vec![line(fma, "f32", Some(self.fma_flops / 1e9), None)];
         lines.extend(self.bf16_flops.map(|f| line("roof/dot_bf16".into(), "bf16", Some(f / 1e9), None)));
+        lines.extend(self.f16_flops.map(|f| line("roof/matrix_f16".into(), "f16", Some(f / 1e9), None)));
         lines.extend(self.byte_flops.map(|f| line("roof/dot_u8".into(), "u8", Some(f / 1e9), None)));
         let read = |(level, _, rate): &(&str, usize, f64)| {
             line(format!("roof/read_{}", level.to_lowercase()), "f32", None, Some(rate / 1e9))
@@ -127,6 +164,8 @@ pub enum Products {
     F32,
     /// bf16 by bf16.
     Bf16,
+    /// f16 by f16.
+    F16,
     /// Quantised weights by rounded activations.
     Bytes,
 }
@@ -138,6 +177,7 @@ impl Products {
         match (lhs, rhs) {
             (Some(lhs), Some(rhs)) if lhs.dtype.is_float() && rhs.format.quant().is_some() => Products::Bytes,
             (Some(lhs), Some(rhs)) if lhs.dtype == DType::BF16 && rhs.dtype == DType::BF16 => Products::Bf16,
+            (Some(lhs), Some(rhs)) if lhs.dtype == DType::F16 && rhs.dtype == DType::F16 => Products::F16,
             _ => Products::F32,
         }
     }

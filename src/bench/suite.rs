@@ -84,12 +84,9 @@ pub fn bench(call: &Call, device: &Device, peaks: &Peaks, options: Options<'_>) 
     let inputs = operands.refs();
     // Results in place are updated over and over.
     let mut targets = operands.targets(problem, device)?;
-    let timing = time(options.stop, || {
-        match &mut targets {
-            Some(targets) => operands.run_into(problem, device, options.row, targets)?,
-            None => drop(problem.run(device, options.row, &inputs)?),
-        }
-        device.synchronise()
+    let timing = time(device, options.stop, || match &mut targets {
+        Some(targets) => operands.run_into(problem, device, options.row, targets),
+        None => problem.run(device, options.row, &inputs).map(drop),
     })?;
     let cost = problem.cost();
     Ok(Measured {

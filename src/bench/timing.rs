@@ -1,5 +1,6 @@
 //! Timing with a stopping rule.
 
+use crate::device::Device;
 use crate::error::Result;
 use std::time::{Duration, Instant};
 
@@ -29,34 +30,31 @@ pub struct Timing {
     pub p90: f64,
     pub min: f64,
     pub runs: usize,
-    /// The least processor time of a run, all threads together, where the system tells it.
+    /// The least processor time of a run, all threads together, of a device that is the processor, where the system tells
+    /// it.
     pub cpu: Option<f64>,
 }
 
 /// Runs shorter than this are repeated inside one sample, so that the clock's own cost vanishes.
 const SAMPLE_SECONDS: f64 = 2e-4;
 
-/// Times `work`, after two calls to warm up.
+/// Times `work` by the device's clock, after two calls to warm up. The work only has to be submitted.
 ///
 /// # Errors
-/// Those of `work`.
-pub fn time(stop: Stop, mut work: impl FnMut() -> Result<()>) -> Result<Timing> {
+/// Those of `work`, and those of the device.
+pub fn time(device: &Device, stop: Stop, mut work: impl FnMut() -> Result<()>) -> Result<Timing> {
     work()?;
-    let began = Instant::now();
-    work()?;
-    let once = began.elapsed().as_secs_f64();
+    let once = device.seconds_of(&mut work)?;
     let inner = ((SAMPLE_SECONDS / once.max(1e-9)) as usize).clamp(1, 10_000);
     let began = Instant::now();
     let mut samples: Vec<f64> = Vec::new();
     let mut cpu = f64::INFINITY;
+    let counts_cpu = device.as_cpu().is_some();
     loop {
-        let (clock, before) = (Instant::now(), cpu_seconds());
-        for _ in 0..inner {
-            work()?;
-        }
-        let (after, wall) = (cpu_seconds(), clock.elapsed().as_secs_f64());
-        samples.push(wall / inner as f64);
-        if let (Some(before), Some(after)) = (before, after) {
+        let before = cpu_seconds();
+        let seconds = device.seconds_of(|| (0..inner).try_for_each(|_| work()))?;
+        samples.push(seconds / inner as f64);
+        if let (true, Some(before), Some(after)) = (counts_cpu, before, cpu_seconds()) {
             cpu = cpu.min((after - before) / inner as f64);
         }
         let spent = began.elapsed();

@@ -3,7 +3,7 @@
 use super::launch::Call;
 use super::memory::{Buffer, Pool, rounded};
 use super::queue::{PARAMS_BYTES, Recorder};
-use super::shader::Shader;
+use super::shader::{Compiled, Shader};
 use super::{Bind, Caps};
 use crate::error::{Error, Result};
 use std::collections::HashMap;
@@ -41,19 +41,17 @@ struct Key {
 }
 
 struct Pipeline {
+    compiled: Compiled,
     pipeline: wgpu::ComputePipeline,
     layout: wgpu::BindGroupLayout,
 }
 
-fn instance() -> wgpu::Instance {
-    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
-    descriptor.backends = wgpu::Backends::PRIMARY;
-    wgpu::Instance::new(descriptor)
-}
-
 /// The adapters of this machine, the most able kind first; their order is that of the indices in `wgpu:0`, `wgpu:1`.
-fn enumerate() -> Vec<wgpu::Adapter> {
-    let mut adapters = pollster::block_on(instance().enumerate_adapters(wgpu::Backends::PRIMARY));
+fn enumerate(backends: wgpu::Backends) -> Vec<wgpu::Adapter> {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = backends;
+    descriptor.backend_options.noop.enable = backends.contains(wgpu::Backends::NOOP);
+    let mut adapters = pollster::block_on(wgpu::Instance::new(descriptor).enumerate_adapters(backends));
     adapters.sort_by_key(|a| match a.get_info().device_type {
         DeviceType::DiscreteGpu => 0,
         DeviceType::IntegratedGpu => 1,
@@ -72,20 +70,24 @@ fn text(info: &wgpu::AdapterInfo) -> String {
 impl Device {
     /// The adapters that can be opened, each in a line; `wgpu:N` opens the one at place N.
     pub fn adapters() -> Vec<String> {
-        enumerate().iter().map(|a| text(&a.get_info())).collect()
+        enumerate(wgpu::Backends::PRIMARY).iter().map(|a| text(&a.get_info())).collect()
     }
 
     /// `wgpu` opens the most able adapter, `wgpu:1` one by its place, `wgpu:name` the first whose name contains the word.
+    /// `wgpu:noop` checks kernels and runs nothing: for tests where there is no adapter.
     ///
     /// # Errors
     /// There is no such adapter, or its driver refuses.
     pub fn open(name: &str) -> Result<Device> {
         let fail = |why: String| Error::Device { device: name.into(), why };
-        let adapters = enumerate();
+        let adapters = enumerate(match name {
+            "wgpu:noop" => wgpu::Backends::NOOP,
+            _ => wgpu::Backends::PRIMARY,
+        });
         let known: Vec<String> = adapters.iter().map(|a| text(&a.get_info())).collect();
         let wanted = name.split_once(':').map(|(_, which)| which);
         let place = match wanted {
-            None => 0,
+            None | Some("noop") => 0,
             Some(which) => match which.parse::<usize>() {
                 Ok(place) => place,
                 Err(_) => {
@@ -103,10 +105,12 @@ impl Device {
 
     /// A device on an adapter with everything that it has; `binding_bytes` lowers the limit of one binding, for tests.
     fn on(adapter: &wgpu::Adapter, binding_bytes: Option<u64>) -> Result<Device, String> {
-        let matrix_f16 = adapter.cooperative_matrix_properties().iter().any(|m| {
-            use wgpu::CooperativeScalarType::{F16, F32};
-            (m.m_size, m.n_size, m.k_size) == (16, 16, 16) && (m.ab_type, m.cr_type) == (F16, F32)
-        });
+        let info = adapter.get_info();
+        let matrix_f16 = info.backend == wgpu::Backend::Noop
+            || adapter.cooperative_matrix_properties().iter().any(|m| {
+                use wgpu::CooperativeScalarType::{F16, F32};
+                (m.m_size, m.n_size, m.k_size) == (16, 16, 16) && (m.ab_type, m.cr_type) == (F16, F32)
+            });
         let mut wanted = Features::SHADER_F16 | Features::SUBGROUP | Features::TIMESTAMP_QUERY;
         if matrix_f16 {
             wanted |= Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
@@ -133,7 +137,7 @@ impl Device {
         let kept = trouble.clone();
         device.set_device_lost_callback(move |reason, why| keep(&kept, format!("it was lost ({reason:?}): {why}")));
 
-        let (info, limits) = (adapter.get_info(), device.limits());
+        let limits = device.limits();
         let caps = Caps {
             f16: features.contains(Features::SHADER_F16),
             subgroups: features.contains(Features::SUBGROUP),
@@ -147,7 +151,8 @@ impl Device {
             bindings: limits.max_storage_buffers_per_shader_stage,
             binding_bytes: binding_bytes.unwrap_or(limits.max_storage_buffer_binding_size),
             buffer_bytes: limits.max_buffer_size,
-            binding_alignment: limits.min_storage_buffer_offset_alignment,
+            // Vectors of 16 bytes are read from every binding.
+            binding_alignment: limits.min_storage_buffer_offset_alignment.max(16),
         };
         let recorder = Recorder::new(&device, &queue, caps.timestamps, caps.software);
         let params_layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
@@ -199,7 +204,11 @@ impl Device {
         }
         if c.subgroups {
             let [least, most] = c.subgroup_size;
-            has.push(if least == most { format!("subgroups of {least}") } else { format!("subgroups of {least} to {most}") });
+            has.push(if least == most {
+                format!("subgroups of {least}")
+            } else {
+                format!("subgroups of {least} to {most}")
+            });
         }
         if c.matrix_f16 {
             has.push("f16 matrices".into());
@@ -209,6 +218,11 @@ impl Device {
         }
         let limits = format!("bindings to {} MiB, buffers to {} MiB", c.binding_bytes >> 20, c.buffer_bytes >> 20);
         format!("{}; {}; {limits}", text(&self.0.info), has.join(", "))
+    }
+
+    /// Every shader that was compiled so far, with its constants.
+    pub fn compiled(&self) -> Vec<Compiled> {
+        self.0.pipelines.lock().unwrap_or_else(|e| e.into_inner()).values().map(|p| p.compiled.clone()).collect()
     }
 
     pub(super) fn caps(&self) -> &Caps {
@@ -351,9 +365,8 @@ impl Device {
 
     fn compile(&self, call: &Call<'_>) -> Result<Pipeline> {
         let device = &self.0.device;
-        let fail = |why: String| {
-            self.failed(format!("{} does not compile: {}", call.label, located(call.shader, &why)))
-        };
+        let fail =
+            |why: String| self.failed(format!("{} does not compile: {}", call.label, located(call.shader, &why)));
         let module = self.module(call.shader, &fail)?;
         let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
         let storage = |i: usize, writes: bool| {
@@ -382,7 +395,10 @@ impl Device {
             cache: None,
         });
         match pollster::block_on(scope.pop()) {
-            None => Ok(Pipeline { pipeline, layout }),
+            None => {
+                let (shader, entry, constants) = (call.shader, call.entry, call.constants.clone());
+                Ok(Pipeline { compiled: Compiled { kernel: call.label, shader, entry, constants }, pipeline, layout })
+            }
             Some(e) => Err(fail(e.to_string())),
         }
     }
@@ -398,9 +414,8 @@ impl Device {
         let scope = self.0.device.push_error_scope(wgpu::ErrorFilter::Validation);
         // SAFETY: the shaders are ours. They index by sizes that `run` has checked against the bindings, and check what
         // they read from operands (ids, lengths) before they index by it; their loops end by counting.
-        let module = unsafe {
-            self.0.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
-        };
+        let module =
+            unsafe { self.0.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) };
         if let Some(e) = pollster::block_on(scope.pop()) {
             return Err(fail(e.to_string()));
         }

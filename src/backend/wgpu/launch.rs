@@ -24,6 +24,11 @@ impl<'a> Bind<'a> {
     /// In place of an operand that is absent: the shader must not look at it.
     pub const NONE: Bind<'static> = Bind { buffer: None, offset: 0, elements: 0, element_bytes: 4, writes: false };
 
+    /// A whole buffer of 4-byte elements.
+    pub(super) fn words(buffer: &'a Buffer, elements: usize, writes: bool) -> Bind<'a> {
+        Bind { buffer: Some(buffer), offset: 0, elements, element_bytes: 4, writes }
+    }
+
     fn of(arg: &Arg<'a, Wgpu>, writes: bool) -> Bind<'a> {
         Bind {
             buffer: Some(arg.buffer),
@@ -65,6 +70,19 @@ pub struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
+    pub(super) fn new(device: &'a Device, label: &'static str, shader: &'static Shader) -> Call<'a> {
+        Call {
+            device,
+            label,
+            shader,
+            entry: "main",
+            constants: Vec::new(),
+            bindings: Vec::new(),
+            params: Vec::new(),
+            faults_of: None,
+        }
+    }
+
     /// A function of the module other than `main`.
     pub fn entry(self, entry: &'static str) -> Call<'a> {
         Call { entry, ..self }
@@ -154,16 +172,7 @@ const FLAT_WORKGROUP: usize = 256;
 impl<'a> Launch<'a, Wgpu> {
     /// Begins a dispatch of a shader for the kernel of this name.
     pub fn call(&self, label: &'static str, shader: &'static Shader) -> Call<'a> {
-        Call {
-            device: self.device,
-            label,
-            shader,
-            entry: "main",
-            constants: Vec::new(),
-            bindings: Vec::new(),
-            params: Vec::new(),
-            faults_of: None,
-        }
+        Call::new(self.device, label, shader)
     }
 
     /// Operand `i`, to be read.

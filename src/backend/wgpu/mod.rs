@@ -8,12 +8,14 @@
 //! |---|---|
 //! | `shader` | the sources under `shaders/`, embedded, and what every shader may include |
 //! | `launch` | what a kernel says to be run: constants, bindings, parameters, workgroups |
+//! | `probe` | what an adapter can do at most |
 //! | `device` | adapters, pipelines, errors |
 //! | `queue` | the encoder, uploads, readback, the clock |
 //! | `memory` | buffers and the pool that they return to |
-//! | `none` | in place of the last three without feature `wgpu`: a device that cannot exist |
+//! | `none` | in place of the three above without feature `wgpu`: a device that cannot exist |
 
 mod launch;
+pub mod probe;
 pub mod shader;
 
 #[cfg(feature = "wgpu")]

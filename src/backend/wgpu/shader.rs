@@ -25,6 +25,18 @@ pub struct Shader {
     pub enables: &'static [&'static str],
 }
 
+/// A shader as it was compiled for a kernel.
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    /// The kernel that asked first.
+    pub kernel: &'static str,
+    pub shader: &'static Shader,
+    /// The function that runs.
+    pub entry: &'static str,
+    /// The values of its `override` constants.
+    pub constants: Vec<(&'static str, f64)>,
+}
+
 /// `shader!("softmax", "dtype", "rows")`: `shaders/softmax.wgsl` behind two files of `shaders/common/`; with
 /// `enable "f16"` in front for a module that needs an extension of the language.
 macro_rules! shader {

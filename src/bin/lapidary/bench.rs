@@ -86,6 +86,9 @@ pub fn run(args: &Args, shared: &Shared) -> Result<Status> {
             return Err(Error::parse("--row", row, "no kernel of this name takes any of the problems"));
         }
     }
+    if args.problem.is_empty() {
+        calls.retain(|call| call.kernel(&devices[0], None).map_err(|e| note(&format!("left out: {e}"))).is_ok());
+    }
     bench(&calls, &devices, Options { stop, row: args.row.as_deref() }, shared.json)
 }
 
@@ -103,7 +106,7 @@ fn model(path: &Path, batch: usize, dtype: DType, device: &Device, stop: Stop, j
     let count = count.ok_or_else(|| Error::parse("--batch", batch.to_string(), "too many pictures"))?;
     let wave: Vec<f32> = (0..count).map(|i| ((i as f32 * 12.9898).sin() * 43_758.547).fract()).collect();
     let pixels = Tensor::from_slice(device, &wave, &[batch, 3, height, width])?;
-    let t = time(stop, || match &model {
+    let t = time(device, stop, || match &model {
         Model::Vit(vit) => vit.forward(&pixels, false, &mut Taps::none()).map(drop),
         Model::Clip(clip) => clip.encode_image(&pixels, false, &mut Taps::none()).map(drop),
         Model::Llama(_) => Ok(()),
@@ -131,13 +134,13 @@ fn decoder(model: &dyn CausalLm, path: &Path, batch: usize, device: &Device, sto
         model.last_logits(&Prompt { tokens, len, position_ids: None, attention_mask: None }, cache).map(drop)
     };
     let mut cache = model.new_cache(batch);
-    let prefill = time(stop, || {
+    let prefill = time(device, stop, || {
         cache.truncate(0);
         feed(&mut cache, &ids)
     })?;
     cache.truncate(0);
     feed(&mut cache, &ids[..64 * batch])?;
-    let decode = time(stop, || {
+    let decode = time(device, stop, || {
         cache.truncate(64);
         (0..8).try_for_each(|i| feed(&mut cache, &ids[i * batch..(i + 1) * batch]))
     })?;

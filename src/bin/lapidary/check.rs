@@ -49,6 +49,8 @@ struct Findings {
     kernels: BTreeMap<&'static str, Tally>,
     failures: Vec<[String; 4]>,
     passed: usize,
+    /// Problems of the catalog that no kernel of the device takes.
+    without: Vec<String>,
 }
 
 pub fn run(args: &Args, shared: &Shared) -> Result<Status> {
@@ -65,7 +67,12 @@ pub fn run(args: &Args, shared: &Shared) -> Result<Status> {
     let bar = shared::progress(calls.len() as u64, "problems");
     for call in &calls {
         bar.tick();
-        findings.check(call, &device, row)?;
+        match call.kernel(&device, row) {
+            Ok(_) => findings.check(call, &device, row)?,
+            // One that was asked for is an error, which says why.
+            Err(Error::NoKernel { problem, .. }) if args.problems.is_empty() => findings.without.push(problem),
+            Err(e) => return Err(e),
+        }
         bar.inc(1);
     }
     bar.finish_and_clear();
@@ -83,8 +90,6 @@ fn chosen(args: &Args) -> Result<Vec<Call>> {
 
 impl Findings {
     fn check(&mut self, call: &Call, device: &Device, row: Option<&str>) -> Result<()> {
-        // Says why, where no kernel takes the problem.
-        call.kernel(device, row)?;
         let standard = Arrangement::standard(&*call.problem);
         let given = [call.arrangement.clone()];
         let arrangements = if call.arrangement == Arrangement::Contiguous { standard.as_slice() } else { &given };
@@ -122,7 +127,14 @@ impl Findings {
         for [kernel, problem, arrangement, why] in &self.failures {
             text += &format!("failed: {kernel}: {problem}, {arrangement}: {why}\n");
         }
-        text + &format!("{} passed, {} failed\n", self.passed, self.failures.len())
+        for problem in &self.without {
+            text += &format!("no kernel: {problem}\n");
+        }
+        let without = match self.without.len() {
+            0 => String::new(),
+            n => format!(", {n} problems without a kernel on this device"),
+        };
+        text + &format!("{} passed, {} failed{without}\n", self.passed, self.failures.len())
     }
 
     fn json(&self, device: &Device) -> Value {
@@ -136,7 +148,7 @@ impl Findings {
         json!({
             "device": device.describe(), "kernels": self.kernels.iter().map(kernel).collect::<Vec<_>>(),
             "failures": self.failures.iter().map(failure).collect::<Vec<_>>(), "passed": self.passed,
-            "failed": self.failures.len(),
+            "failed": self.failures.len(), "without_kernel": self.without,
         })
     }
 }

@@ -1,8 +1,8 @@
 //! `lapidary devices`.
 
 use crate::shared::{Shared, Status, print};
-use lapidary::Result;
 use lapidary::bench::table::Table;
+use lapidary::{Device, Result};
 use serde_json::json;
 
 /// List the devices and what can be done with them
@@ -10,23 +10,32 @@ use serde_json::json;
 pub struct Args {}
 
 struct Entry {
-    name: &'static str,
+    name: String,
     built_in: bool,
     kernels: bool,
     about: String,
 }
 
 pub fn run(_: &Args, shared: &Shared) -> Result<Status> {
-    let frame = "no kernels in this version";
-    let entry =
-        |name, built_in, what: &str| Entry { name, built_in, kernels: false, about: format!("{what}; {frame}") };
-    let cpu = shared.device()?;
-    let entries = [
-        Entry { name: "cpu", built_in: true, kernels: true, about: cpu.describe() },
-        entry("wgpu", cfg!(feature = "wgpu"), "GPUs through Vulkan, Metal or DirectX 12"),
-        entry("cuda", cfg!(feature = "cuda"), "NVIDIA GPUs through their driver"),
-        entry("emulator", cfg!(feature = "emulator"), "CUDA kernels interpreted on the CPU"),
-    ];
+    let frame = |name: &str, built_in, what: &str| Entry {
+        name: name.into(),
+        built_in,
+        kernels: false,
+        about: format!("{what}; no kernels in this version"),
+    };
+    let cpu = Device::cpu()?;
+    let mut entries = vec![Entry { name: "cpu".into(), built_in: true, kernels: true, about: cpu.describe() }];
+    let built_in = cfg!(feature = "wgpu");
+    let adapters = Device::wgpu_adapters();
+    for (i, about) in adapters.iter().enumerate() {
+        entries.push(Entry { name: format!("wgpu:{i}"), built_in, kernels: true, about: about.clone() });
+    }
+    if adapters.is_empty() {
+        let about = "no adapter: no driver for Vulkan, Metal or DirectX 12 answers".into();
+        entries.push(Entry { name: "wgpu".into(), built_in, kernels: true, about });
+    }
+    entries.push(frame("cuda", cfg!(feature = "cuda"), "NVIDIA GPUs through their driver"));
+    entries.push(frame("emulator", cfg!(feature = "emulator"), "CUDA kernels interpreted on the CPU"));
     if shared.json {
         let list: Vec<_> = entries
             .iter()
@@ -35,7 +44,7 @@ pub fn run(_: &Args, shared: &Shared) -> Result<Status> {
         print(&format!("{:#}\n", json!(list)))?;
     } else {
         let built = |e: &Entry| if e.built_in { "built in" } else { "not built in" };
-        let rows: Vec<_> = entries.iter().map(|e| vec![e.name, built(e), e.about.as_str()]).collect();
+        let rows: Vec<_> = entries.iter().map(|e| vec![e.name.as_str(), built(e), e.about.as_str()]).collect();
         print(&Table::render(&["device", "", "what it is"], &rows))?;
     }
     Ok(Status::Success)
