@@ -182,6 +182,11 @@ impl Device {
         self.as_wgpu().map_or_else(Vec::new, wgpu::Device::compiled)
     }
 
+    /// How often recorded work was handed to the driver; 0 on a backend that runs work as it comes.
+    pub fn submissions(&self) -> u64 {
+        self.as_wgpu().map_or(0, wgpu::Device::submissions)
+    }
+
     /// The seconds that work takes on the device, by its own clock where it has one.
     ///
     /// # Errors

@@ -241,6 +241,11 @@ impl Device {
         self.0.recorder.lock().unwrap_or_else(|e| e.into_inner())
     }
 
+    /// How often recorded work was handed to the driver.
+    pub fn submissions(&self) -> u64 {
+        self.recorder().submissions
+    }
+
     /// Bytes of buffers that wait for their next tensor.
     pub fn pooled_bytes(&self) -> usize {
         self.0.pool.bytes() as usize

@@ -31,6 +31,9 @@ impl Device {
     pub fn describe(&self) -> String {
         match *self {}
     }
+    pub fn submissions(&self) -> u64 {
+        match *self {}
+    }
     pub fn pooled_bytes(&self) -> usize {
         match *self {}
     }

@@ -44,6 +44,7 @@ pub(super) struct Recorder {
     pub fault_ops: Vec<&'static str>,
     clock: Option<Clock>,
     stamps: u64,
+    pub submissions: u64,
 }
 
 struct Clock {
@@ -90,6 +91,7 @@ impl Recorder {
                 })
                 .filter(|c| c.seconds_per_tick > 0.0 || software),
             stamps: 0,
+            submissions: 0,
         }
     }
 }
@@ -145,6 +147,7 @@ impl Device {
                 self.queue().write_buffer(&r.params_buffer, 0, &r.params);
             }
             self.queue().submit([encoder.finish()]);
+            r.submissions += 1;
             r.belt.recall();
             r.params.clear();
             r.staged_bytes = 0;
@@ -205,6 +208,9 @@ impl Device {
 
     /// Records zeros.
     pub(super) fn clear(&self, buffer: &Buffer, at: usize, bytes: usize) -> Result<()> {
+        if bytes == 0 {
+            return Ok(());
+        }
         let mut r = self.recorder();
         let size = (bytes as u64).next_multiple_of(4).min(buffer.raw.size() - at as u64);
         self.encoder(&mut r).clear_buffer(&buffer.raw, at as u64, Some(size));

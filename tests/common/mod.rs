@@ -1,0 +1,19 @@
+//! What several test files share.
+
+use lapidary::Device;
+use std::sync::OnceLock;
+
+/// One adapter for all tests of a file, or nothing where the machine has none: the test is skipped then, with a line.
+/// Where `LAPIDARY_REQUIRE_ADAPTER` is set, as in CI, that is a failure.
+pub fn adapter() -> Option<&'static Device> {
+    static ADAPTER: OnceLock<Option<Device>> = OnceLock::new();
+    let adapter = ADAPTER.get_or_init(|| match Device::open("wgpu") {
+        Ok(device) => Some(device),
+        Err(e) if std::env::var_os("LAPIDARY_REQUIRE_ADAPTER").is_some() => panic!("{e}"),
+        Err(e) => {
+            println!("skipped: {e}");
+            None
+        }
+    });
+    adapter.as_ref()
+}

@@ -1,0 +1,199 @@
+//! The WebGPU backend on whatever adapter there is: every kernel against the reference, models, memory, clock, errors.
+#![cfg(feature = "wgpu")]
+
+mod common;
+
+use common::adapter;
+use lapidary::bench::{Arrangement, Operands, check_rows};
+use lapidary::checkpoint::Folder;
+use lapidary::golden::{Case, Outcome, find};
+use lapidary::models::llama::Llama;
+use lapidary::models::{self, Model};
+use lapidary::nn::{GenerateOptions, Precision, Prompt, Scope, Taps, Tokens, generate};
+use lapidary::ops::{CATALOG, elementwise, gather};
+use lapidary::profile::What;
+use lapidary::{DType, Device, Error, Tensor, no_grad};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+/// Cases of model shapes are checked up to this many floating-point operations or bytes: a software adapter does about
+/// one GFLOP/s.
+const BUDGET: u64 = 1_000_000;
+
+fn golden(case: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(case)
+}
+
+#[test]
+fn every_kernel_agrees_with_the_reference() {
+    let Some(device) = adapter() else { return };
+    let (mut checked, mut failures) = (0, Vec::new());
+    for case in CATALOG.iter().flat_map(|entry| (entry.cases)()).filter(|c| c.within(BUDGET)) {
+        let problem = &*case.problem;
+        check_rows(problem, device, None, &Arrangement::standard(problem), &mut |done| {
+            checked += 1;
+            if let Some(failure) = done.failure() {
+                failures.push(format!("{} {} {}: {failure}", done.kernel, problem.text(), done.arrangement.name()));
+            }
+        })
+        .unwrap();
+    }
+    assert!(failures.is_empty(), "{} of {checked} checks failed:\n{}", failures.len(), failures.join("\n"));
+    println!("{checked} checks");
+}
+
+#[test]
+fn two_runs_give_the_same_bits() {
+    let Some(device) = adapter() else { return };
+    for case in CATALOG.iter().flat_map(|entry| (entry.cases)()).filter(|c| c.within(BUDGET)) {
+        let problem = &*case.problem;
+        let rows = problem.explain(device, &[]);
+        // What selection picks, and what follows it.
+        for row in rows.iter().filter(|r| r.unsupported.is_none()) {
+            let operands = Operands::random(problem, device, 3, &Arrangement::Contiguous).unwrap();
+            let [first, second] = [0, 1].map(|_| {
+                let results = operands.run(problem, device, Some(row.name)).unwrap();
+                results.into_iter().flatten().map(|t| t.to_bytes().unwrap()).collect::<Vec<_>>()
+            });
+            assert!(first == second, "{} {}: two runs differ", row.name, problem.text());
+        }
+    }
+}
+
+#[test]
+fn golden_cases_pass() {
+    let Some(device) = adapter() else { return };
+    for folder in find(&golden("")).unwrap() {
+        let name = folder.display().to_string();
+        if name.contains("png") && !(cfg!(feature = "media") && cfg!(feature = "text")) {
+            continue;
+        }
+        match Case::open(&folder).unwrap().run(device, Precision::F32).unwrap() {
+            Outcome::Unsupported(what) => assert!(name.ends_with("loss-contrastive"), "{name}: {what}"),
+            outcome => assert!(outcome.passed(), "{name}: {outcome:#?}"),
+        }
+    }
+}
+
+#[test]
+fn a_step_of_a_decoder_is_one_submission_and_writes_what_the_cpu_writes() {
+    let Some(device) = adapter() else { return };
+    let _pause = no_grad();
+    let folder = Folder::open(golden("llama/generate_left_padded/checkpoint")).unwrap();
+    let ids: Vec<u32> = (0..9).map(|i| 3 + i * 37 % 150).collect();
+    let options = GenerateOptions { max_new_tokens: 12, ..GenerateOptions::default() };
+    let prompt = Prompt { tokens: Tokens::Ids(&ids), len: ids.len(), position_ids: None, attention_mask: None };
+    let mut written = Vec::new();
+    for device in [device, &Device::cpu_with_threads(1).unwrap()] {
+        let scope = Scope::new(folder.weights().unwrap(), device, Precision::F32);
+        let llama = Llama::load(&scope, folder.config()).unwrap();
+        let mut submissions = Vec::new();
+        let out = generate(&llama, &prompt, 1, &options, &mut |_| {
+            submissions.push(device.submissions());
+            ControlFlow::Continue(())
+        });
+        written.push(out.unwrap().ids.remove(0));
+        // Other tests share the device: some steps have none of theirs between.
+        let steps = submissions.windows(2).map(|w| w[1] - w[0]).min();
+        assert_eq!(steps, Some(u64::from(device.backend() == "wgpu")));
+    }
+    assert_eq!(written[0], written[1]);
+}
+
+/// On a device of its own, whose counters nobody else moves.
+#[test]
+fn memory_returns_after_forward_passes() {
+    if adapter().is_none() {
+        return;
+    }
+    let device = Device::open("wgpu").unwrap();
+    let _pause = no_grad();
+    let folder = Folder::open(golden("vit/forward/checkpoint")).unwrap();
+    let Model::Vit(vit) = models::load(&folder, &device, Precision::F32).unwrap() else { panic!("not a ViT") };
+    let [height, width] = vit.config().image_size;
+    let values: Vec<f32> = (0..3 * height * width).map(|i| (i % 251) as f32 / 251.0).collect();
+    let pixels = Tensor::from_slice(&device, &values, &[1, 3, height, width]).unwrap();
+    let forward = || vit.forward(&pixels, false, &mut Taps::none()).map(drop).unwrap();
+    forward();
+    device.synchronise().unwrap();
+    let before = device.memory();
+    for _ in 0..200 {
+        forward();
+    }
+    device.synchronise().unwrap();
+    let after = device.memory();
+    assert_eq!(after, before);
+    assert!(after.pooled_bytes > 0);
+}
+
+#[test]
+fn profiled_time_grows_with_the_number_of_launches() {
+    if adapter().is_none() {
+        return;
+    }
+    let device = Device::open("wgpu").unwrap();
+    let x = Tensor::from_slice(&device, &vec![0.5f32; 1 << 16], &[1 << 16]).unwrap();
+    elementwise::exp(&x).unwrap();
+    device.profiler().enable(true);
+    let total = |launches: usize| -> f64 {
+        (0..launches).for_each(|_| drop(elementwise::exp(&x).unwrap()));
+        let events = device.profiler().take();
+        let kernels: Vec<_> = events.iter().filter(|e| matches!(e.what, What::Kernel { .. })).collect();
+        assert_eq!(kernels.len(), launches);
+        assert!(kernels.iter().all(|e| e.seconds > 0.0));
+        kernels.iter().map(|e| e.seconds).sum()
+    };
+    let (few, many) = (total(4), total(64));
+    assert!(many > 4.0 * few, "64 launches took {many} s, 4 took {few} s");
+    // The whole, by the same clock, is at least one launch and at most what the host saw.
+    let began = std::time::Instant::now();
+    device.profiler().enable(false);
+    let whole = device.seconds_of(|| (0..16).try_for_each(|_| elementwise::exp(&x).map(drop))).unwrap();
+    assert!(whole > 0.0 && whole <= began.elapsed().as_secs_f64());
+}
+
+#[test]
+fn what_operands_hold_is_not_trusted() {
+    if adapter().is_none() {
+        return;
+    }
+    let device = Device::open("wgpu").unwrap();
+    let table = Tensor::from_slice(&device, &[1f32, 2., 3., 4., 5., 6.], &[3, 2]).unwrap();
+    let ids = Tensor::from_slice(&device, &[0u32, 7, 2], &[3]).unwrap();
+    // The error comes when somebody looks.
+    let rows = gather::gather(&table, &ids).unwrap();
+    let error = rows.to_vec::<f32>().unwrap_err();
+    assert!(matches!(error, Error::Index { op: "gather", value: 7, index: 1, limit: 3 }), "{error}");
+    // And once.
+    let ids = Tensor::from_slice(&device, &[2u32], &[1]).unwrap();
+    assert_eq!(gather::gather(&table, &ids).unwrap().to_vec::<f32>().unwrap(), [5., 6.]);
+    device.synchronise().unwrap();
+}
+
+#[test]
+fn parts_of_words_are_written_without_their_neighbours() {
+    let Some(device) = adapter() else { return };
+    let bytes: Vec<u8> = (0..23).collect();
+    let mut t = Tensor::from_slice(device, &bytes, &[23]).unwrap();
+    t.as_mut().unwrap().slice(0, 5..8).unwrap().write(&[105u8, 106, 107]).unwrap();
+    t.as_mut().unwrap().slice(0, 22..23).unwrap().write(&[122u8]).unwrap();
+    let mut want = bytes;
+    want[5..8].copy_from_slice(&[105, 106, 107]);
+    want[22] = 122;
+    assert_eq!(t.to_vec::<u8>().unwrap(), want);
+    assert_eq!(t.slice(0, 6..9).unwrap().to_vec::<u8>().unwrap(), want[6..9]);
+    let zeros = Tensor::zeros(device, DType::U8, &[7]).unwrap();
+    assert_eq!(zeros.to_vec::<u8>().unwrap(), [0; 7]);
+}
+
+#[test]
+fn names_and_limits_are_told() {
+    let Some(device) = adapter() else { return };
+    let error = Device::open("wgpu:no such adapter").unwrap_err().to_string();
+    assert!(error.contains("there are: "), "{error}");
+    assert!(Device::open("wgpu:99").is_err());
+    assert!(!device.describe().is_empty() && !Device::wgpu_adapters().is_empty());
+    // More than any adapter has.
+    let error = Tensor::zeros(device, DType::F32, &[1 << 20, 1 << 20]).unwrap_err().to_string();
+    assert!(error.contains("limit"), "{error}");
+}
