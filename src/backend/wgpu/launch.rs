@@ -193,4 +193,14 @@ impl<'a> Launch<'a, Wgpu> {
             ..Bind::of(arg, true)
         })
     }
+
+    /// Records an upload of words into the workspace, from word `at` on: for tables that the host makes.
+    ///
+    /// # Errors
+    /// The device was lost.
+    pub fn upload_scratch(&self, at: usize, words: &[u32]) -> Result<()> {
+        self.workspace
+            .as_ref()
+            .map_or(Ok(()), |arg| self.device.upload(arg.buffer, at * 4, bytemuck::cast_slice(words)))
+    }
 }
