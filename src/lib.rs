@@ -6,7 +6,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | `error` `dtype` `layout` `cost` `random` | vocabulary; strides are in elements |
-//! | [`backend`] | how memory is had and work is submitted; nothing in it is named after an op: `cpu` (threads, buffers, vectors), frames of `wgpu` and `cuda` |
+//! | [`backend`] | how memory is had and work is submitted; nothing in it is named after an op: `cpu` (threads, buffers, vectors), `wgpu` (shaders, queue, pool), a frame of `cuda` |
 //! | [`profile`] | spans of kernels and layers; tables, JSON, traces |
 //! | `device` | [`Device`]: a backend's device with profiler and memory counters |
 //! | `tensor` | [`Tensor`]: storage, layout, dtype, format, place on the tape; data only |

@@ -2,7 +2,7 @@
 //!
 //! One folder per op holds everything that Rust says about it: `mod.rs` (the problem, its operands, results, cost and
 //! tolerance, and the function that people call), `reference.rs` (plain loops, the oracle), `cases.rs`, and a table of
-//! kernels per backend (`cpu.rs`, later `wgpu.rs` and `cuda.rs`). A new op is one folder and one word in
+//! kernels per backend (`cpu.rs`, `wgpu.rs`, later `cuda.rs`). A new op is one folder and one word in
 //! [`for_each_op!`].
 //!
 //! Tensors have the last dimension innermost; strides are in elements.
