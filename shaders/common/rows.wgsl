@@ -5,6 +5,8 @@
 
 override lanes: u32 = 256u;
 var<workgroup> partial: array<f32, lanes>;
+var<workgroup> partial_4: array<vec4<f32>, lanes>;
+var<workgroup> partial_bits: array<u32, lanes>;
 
 @compute @workgroup_size(lanes)
 fn main(
@@ -35,6 +37,32 @@ fn max_all(v: f32, lane: u32) -> f32 {
     }
     workgroupBarrier();
     let all = partial[0];
+    workgroupBarrier();
+    return all;
+}
+
+// Four sums at once.
+fn sum_all_4(v: vec4<f32>, lane: u32) -> vec4<f32> {
+    partial_4[lane] = v;
+    for (var step = lanes / 2u; step > 0u; step >>= 1u) {
+        workgroupBarrier();
+        if lane < step { partial_4[lane] += partial_4[lane + step]; }
+    }
+    workgroupBarrier();
+    let all = partial_4[0];
+    workgroupBarrier();
+    return all;
+}
+
+// The largest of whole numbers, as `common/order.wgsl` makes them.
+fn largest_all(v: u32, lane: u32) -> u32 {
+    partial_bits[lane] = v;
+    for (var step = lanes / 2u; step > 0u; step >>= 1u) {
+        workgroupBarrier();
+        if lane < step { partial_bits[lane] = max(partial_bits[lane], partial_bits[lane + step]); }
+    }
+    workgroupBarrier();
+    let all = partial_bits[0];
     workgroupBarrier();
     return all;
 }

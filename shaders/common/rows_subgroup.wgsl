@@ -2,6 +2,8 @@
 
 override lanes: u32 = 256u;
 var<workgroup> partial: array<f32, lanes>;
+var<workgroup> partial_4: array<vec4<f32>, lanes>;
+var<workgroup> partial_bits: array<u32, lanes>;
 // The subgroup's number, how many the workgroup has, and the invocation's place in its own.
 var<private> subgroup: vec3<u32>;
 
@@ -34,6 +36,26 @@ fn max_all(v: f32, lane: u32) -> f32 {
     workgroupBarrier();
     var all = partial[0];
     for (var i = 1u; i < subgroup.y; i++) { all = max(all, partial[i]); }
+    workgroupBarrier();
+    return all;
+}
+
+fn sum_all_4(v: vec4<f32>, lane: u32) -> vec4<f32> {
+    let mine = subgroupAdd(v);
+    if subgroup.z == 0u { partial_4[subgroup.x] = mine; }
+    workgroupBarrier();
+    var all = vec4(0.0);
+    for (var i = 0u; i < subgroup.y; i++) { all += partial_4[i]; }
+    workgroupBarrier();
+    return all;
+}
+
+fn largest_all(v: u32, lane: u32) -> u32 {
+    let mine = subgroupMax(v);
+    if subgroup.z == 0u { partial_bits[subgroup.x] = mine; }
+    workgroupBarrier();
+    var all = 0u;
+    for (var i = 0u; i < subgroup.y; i++) { all = max(all, partial_bits[i]); }
     workgroupBarrier();
     return all;
 }

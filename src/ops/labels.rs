@@ -9,6 +9,12 @@ pub(super) fn class(label: i64, ignore: i64) -> Option<usize> {
     if label == ignore { None } else { usize::try_from(label).ok() }
 }
 
+/// The label to ignore, where labels of this dtype can be it; negative ones never count anyhow.
+pub(super) fn ignored(dtype: DType, ignore: i64) -> Option<u32> {
+    let most = if dtype == DType::I32 { i32::MAX as u32 } else { u32::MAX };
+    u32::try_from(ignore).ok().filter(|&label| label <= most)
+}
+
 /// # Errors
 /// Neither u32 nor i32.
 pub(super) fn check_dtype(op: &'static str, labels: DType) -> Result<()> {

@@ -149,6 +149,17 @@ impl<'a> Call<'a> {
         self.dispatch([workgroups.div_ceil(rows), rows, 1])
     }
 
+    /// Records the dispatch of a shader with `common/columns.wgsl`. Adds the constant and the parameters that the part wants.
+    ///
+    /// # Errors
+    /// As [`dispatch`](Call::dispatch).
+    pub fn dispatch_columns(self, cut: &Columns) -> Result<()> {
+        let Columns { outer, len, inner, across, segment, segments } = *cut;
+        let mut call = self.constant("across", across as u32);
+        call.params.splice(0..0, [outer, len, inner, segment].map(|v| v as u32));
+        call.dispatch_many(outer * segments * inner.div_ceil(4 * across))
+    }
+
     /// Records the dispatch of a shader with `common/flat.wgsl`: an invocation for each 16 bytes of `out`, the binding
     /// named `out` in it, all of whose elements are computed. Adds the constant and the parameter that the part wants.
     ///
@@ -169,6 +180,37 @@ impl<'a> Call<'a> {
 /// Invocations of a workgroup of `common/flat.wgsl`.
 const FLAT_WORKGROUP: usize = 256;
 
+/// How `common/columns.wgsl` cuts [outer, len, inner], of which `len` is reduced.
+#[derive(Clone, Copy)]
+pub struct Columns {
+    outer: usize,
+    len: usize,
+    inner: usize,
+    /// Quads of columns that a workgroup takes side by side.
+    across: usize,
+    /// Rows of a segment, which is what a workgroup takes of `len`.
+    segment: usize,
+    /// Segments, at least one.
+    pub segments: usize,
+}
+
+impl Columns {
+    pub fn new(outer: usize, len: usize, inner: usize) -> Columns {
+        let across = inner.div_ceil(4).next_power_of_two().min(32);
+        let tiles = outer * inner.div_ceil(4 * across);
+        let segment = super::segment(len, 16 * COLUMNS_WORKGROUP / across, tiles);
+        Columns { outer, len, inner, across, segment, segments: len.div_ceil(segment).max(1) }
+    }
+
+    /// The same columns, where all of `len` is one segment: the second pass, over what segments gave.
+    pub fn whole(&self, len: usize) -> Columns {
+        Columns { len, segment: len.max(1), segments: 1, ..*self }
+    }
+}
+
+/// Invocations of a workgroup of `common/columns.wgsl`.
+const COLUMNS_WORKGROUP: usize = 256;
+
 impl<'a> Launch<'a, Wgpu> {
     /// Begins a dispatch of a shader for the kernel of this name.
     pub fn call(&self, label: &'static str, shader: &'static Shader) -> Call<'a> {
@@ -183,6 +225,21 @@ impl<'a> Launch<'a, Wgpu> {
     /// Result `i`, to be written.
     pub fn output(&self, i: usize) -> Bind<'a> {
         self.outputs[i].as_ref().map_or(Bind { writes: true, ..Bind::NONE }, |arg| Bind::of(arg, true))
+    }
+
+    /// The distance of the rows of operand `i` [rows, cols]; 0 if it is absent.
+    pub fn row_stride(&self, i: usize) -> usize {
+        self.inputs[i].as_ref().map_or(0, |arg| arg.layout.strides[0])
+    }
+
+    /// Whether each row of operand `i` begins at a multiple of four elements, or it is absent: then four at a time are read
+    /// as one.
+    pub fn in_quads(&self, i: usize) -> bool {
+        self.inputs[i].as_ref().is_none_or(|arg| {
+            let (layout, lead) = (&arg.layout, arg.layout.shape.len().saturating_sub(1));
+            let fits = |d: usize| layout.shape[d] <= 1 || layout.strides[d].is_multiple_of(4);
+            layout.offset.is_multiple_of(4) && (0..lead).all(fits)
+        })
     }
 
     /// The workspace as 4-byte elements, to be written.

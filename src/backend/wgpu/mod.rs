@@ -32,7 +32,7 @@ mod none;
 #[cfg(not(feature = "wgpu"))]
 pub use none::{Buffer, Device, Stamp};
 
-pub use launch::{Bind, Call};
+pub use launch::{Bind, Call, Columns};
 
 use super::Backend;
 use crate::error::{Result, Unsupported};
@@ -86,6 +86,13 @@ pub fn always<O>(_: &O, _: &Caps) -> Result<(), Unsupported> {
 /// Invocations for a row of `cols` elements in kernels with `common/rows.wgsl`: a power of two from 32 to 256.
 pub fn row_lanes(cols: usize) -> u32 {
     (cols as u32).clamp(32, 256).next_power_of_two()
+}
+
+/// The length of the segments that each of `rows` runs of `len` elements is cut into, so that there are workgroups for a
+/// whole adapter: a multiple of four, and at least `least`, which is one.
+pub fn segment(len: usize, least: usize, rows: usize) -> usize {
+    const WORKGROUPS: usize = 1024;
+    len.div_ceil((WORKGROUPS / rows.max(1)).max(1)).next_multiple_of(4).max(least)
 }
 
 impl Backend for Wgpu {

@@ -3,10 +3,11 @@
 mod cases;
 mod cpu;
 mod reference;
+mod wgpu;
 
 use super::problem::problem;
 use super::{
-    Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, first, no_gpu_kernels, no_grad_of, run,
+    Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, first, no_cuda_kernels, no_grad_of, run,
 };
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -68,7 +69,7 @@ impl Op for Argmax {
     }
 }
 
-no_gpu_kernels!(Argmax);
+no_cuda_kernels!(Argmax);
 
 /// The place of the largest value along the last dimension (the lowest of several; NaN counts as the largest), as u32
 /// with that dimension gone.

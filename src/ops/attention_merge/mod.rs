@@ -4,9 +4,10 @@ mod cases;
 mod cpu;
 mod grad;
 mod reference;
+mod wgpu;
 
 use super::problem::problem;
-use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, first, no_gpu_kernels, run};
+use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, first, no_cuda_kernels, run};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -73,7 +74,7 @@ impl Op for AttentionMerge {
     }
 }
 
-no_gpu_kernels!(AttentionMerge);
+no_cuda_kernels!(AttentionMerge);
 
 /// Merges two pairs of attention's result [batch, len_q, heads, head_dim] and log-sum-exp [batch, heads, len_q], all f32,
 /// into the pair for the keys of both.

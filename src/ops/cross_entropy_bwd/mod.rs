@@ -3,10 +3,11 @@
 mod cases;
 mod cpu;
 mod reference;
+mod wgpu;
 
 use super::cross_entropy::Options;
 use super::problem::problem;
-use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, first, labels, no_gpu_kernels, run};
+use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, first, labels, no_cuda_kernels, run};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -79,7 +80,7 @@ impl Op for CrossEntropyBwd {
     }
 }
 
-no_gpu_kernels!(CrossEntropyBwd);
+no_cuda_kernels!(CrossEntropyBwd);
 
 /// The gradient of the logits [rows, classes], f32, from those of [`cross_entropy`](super::cross_entropy)'s results, f32
 /// [rows]. `lse` is its second result.

@@ -4,9 +4,10 @@ mod cases;
 mod cpu;
 mod grad;
 mod reference;
+mod wgpu;
 
 use super::problem::problem;
-use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, first, no_gpu_kernels, run};
+use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, first, no_cuda_kernels, run};
 use crate::dtype::{DType, Scalar};
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -91,7 +92,7 @@ impl Op for GroupNorm {
     }
 }
 
-no_gpu_kernels!(GroupNorm);
+no_cuda_kernels!(GroupNorm);
 
 /// What else a group norm does; [`Default`]: an eps of 1e-5, no activation, the dtype of `x`.
 #[derive(Clone, Copy, Debug)]

@@ -1,10 +1,11 @@
 //! Layer norm over the last dimension. The oracle and the CPU kernel are those of [`norm`](super::norm).
 
 mod cases;
+mod wgpu;
 
 use super::norm::{self, Norm};
 use super::problem::problem;
-use super::{Case, Inputs, Op, Outputs, Real, Sample, Saved, no_gpu_kernels};
+use super::{Case, Inputs, Op, Outputs, Real, Sample, Saved, no_cuda_kernels};
 use crate::backend::cpu::simd::Simd;
 use crate::backend::cpu::{Caps, Cpu};
 use crate::backend::{Kernel, Kernels, Launch};
@@ -85,7 +86,7 @@ impl Op for LayerNorm {
     }
 }
 
-no_gpu_kernels!(LayerNorm);
+no_cuda_kernels!(LayerNorm);
 
 impl Kernels<Cpu> for LayerNorm {
     const KERNELS: &'static [Kernel<Cpu, Self>] = isa_rows![("layer_norm", supports, launch).takes(norm::cpu::TAKES)];

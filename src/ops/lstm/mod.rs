@@ -7,9 +7,10 @@
 mod cases;
 mod cpu;
 mod reference;
+mod wgpu;
 
 use super::problem::problem;
-use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, elementwise, first, gemm, no_gpu_kernels, run};
+use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, elementwise, first, gemm, no_cuda_kernels, run};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -88,7 +89,7 @@ impl Op for Lstm {
     }
 }
 
-no_gpu_kernels!(Lstm);
+no_cuda_kernels!(Lstm);
 
 /// The weights of a layer, under PyTorch's names; gates are in the order i, f, g, o.
 #[derive(Clone, Copy)]

@@ -4,6 +4,7 @@
 pub(super) mod cpu;
 mod grad;
 mod reference;
+pub(super) mod wgpu;
 
 pub(super) use grad::grad;
 pub(super) use reference::reference;

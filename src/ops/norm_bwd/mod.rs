@@ -3,9 +3,10 @@
 mod cases;
 mod cpu;
 mod reference;
+mod wgpu;
 
 use super::problem::problem;
-use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Saved, no_gpu_kernels, no_grad_of, run};
+use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Saved, no_cuda_kernels, no_grad_of, run};
 use crate::dtype::{DType, Scalar};
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -116,7 +117,7 @@ impl Op for NormBwd {
     }
 }
 
-no_gpu_kernels!(NormBwd);
+no_cuda_kernels!(NormBwd);
 
 /// Which sums over rows are computed.
 pub(super) struct Wanted {

@@ -7,9 +7,10 @@ mod cases;
 mod cpu;
 mod grad;
 mod reference;
+mod wgpu;
 
 use super::problem::{choice, problem};
-use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, first, no_gpu_kernels, run};
+use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, first, no_cuda_kernels, run};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -91,7 +92,7 @@ impl Op for Reduce {
     }
 }
 
-no_gpu_kernels!(Reduce);
+no_cuda_kernels!(Reduce);
 
 /// `kind` over dimension `dim`, which stays with extent 1. The result is f32 whatever the dtype of `x`.
 ///

@@ -3,9 +3,10 @@
 mod cases;
 mod cpu;
 mod reference;
+mod wgpu;
 
 use super::problem::problem;
-use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Saved, first, no_gpu_kernels, no_grad_of, run};
+use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Saved, first, no_cuda_kernels, no_grad_of, run};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -68,7 +69,7 @@ impl Op for SoftmaxBwd {
     }
 }
 
-no_gpu_kernels!(SoftmaxBwd);
+no_cuda_kernels!(SoftmaxBwd);
 
 /// The gradient of softmax's operand, from its result `y` and that one's gradient `dy` (f32), both of any one shape.
 ///
