@@ -93,7 +93,7 @@ fn products(which: u32, lane: u32) -> array<vec4<f32>, 4> {
 fn accumulate(which: u32, weights: u32, column: u32, lane: u32, acc: ptr<function, array<vec4<f32>, 16>>) {
     let width = quads * across;
     // Rows of the other side that fit beside the weights.
-    let rows = groups << select(0u, 1u, quads <= 2u && across == 8u);
+    let rows = groups << select(0u, 1u, quads <= 2u);
     let g = lane / across;
     let c = lane % across;
     for (var first = 0u; first < OTHERS; first += rows) {

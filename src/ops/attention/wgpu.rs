@@ -13,7 +13,10 @@ const TAKES: &[Takes] = &[Takes::Rows; 4];
 
 impl Kernels<Wgpu> for Attention {
     const KERNELS: &'static [Kernel<Wgpu, Self>] = &[
-        Kernel::new("attention_split__wgsl", split_supports, split).takes(TAKES).suits(split_suits).workspace(parts_bytes),
+        Kernel::new("attention_split__wgsl", split_supports, split)
+            .takes(TAKES)
+            .suits(split_suits)
+            .workspace(parts_bytes),
         Kernel::new("attention__wgsl", |op, caps| op.attend().fits(11, caps), launch).takes(TAKES),
     ];
 }
@@ -77,12 +80,7 @@ impl Split {
         let workgroups = |keys: usize| op.batch * op.heads_kv * blocks * op.len_k.div_ceil(keys);
         // Half as many keys where workgroups are too few for a large adapter.
         let keys = if workgroups(256) < 512 { 128 } else { 256 };
-        Split {
-            rows_each: rows.div_ceil(blocks.max(1)),
-            blocks,
-            keys,
-            parts: op.len_k.div_ceil(keys),
-        }
+        Split { rows_each: rows.div_ceil(blocks.max(1)), blocks, keys, parts: op.len_k.div_ceil(keys) }
     }
 }
 
