@@ -6,10 +6,11 @@ mod cases;
 mod cpu;
 mod grad;
 mod reference;
+mod wgpu;
 
 use super::attend::{Attend, describe, described};
 use super::problem::problem;
-use super::{Case, Inputs, Op, Operand, Outputs, Real, Results, Sample, Saved, first, no_gpu_kernels, run};
+use super::{Case, Inputs, Op, Operand, Outputs, Real, Results, Sample, Saved, first, no_cuda_kernels, run};
 use crate::autograd;
 use crate::dtype::{DType, Scalar};
 use crate::error::{Error, Result};
@@ -126,7 +127,7 @@ impl Op for Attention {
     }
 }
 
-no_gpu_kernels!(Attention);
+no_cuda_kernels!(Attention);
 
 /// Attention of `q` [batch, len_q, heads_q, head_dim] over `k` and `v` [batch, len_k, heads_kv, head_dim], all of one
 /// dtype, as [batch, len_q, heads_q, head_dim]. Slices of one fused tensor are taken as they lie.

@@ -4,10 +4,11 @@
 mod cases;
 mod cpu;
 mod reference;
+mod wgpu;
 
 use super::attend::{Attend, describe, described};
 use super::problem::problem;
-use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, first, no_gpu_kernels, run};
+use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, first, no_cuda_kernels, run};
 use crate::dtype::{DType, Scalar};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
@@ -130,7 +131,7 @@ impl Op for AttentionBwd {
     }
 }
 
-no_gpu_kernels!(AttentionBwd);
+no_cuda_kernels!(AttentionBwd);
 
 /// The gradients of attention's operands, f32 of their shapes.
 #[derive(Clone, Debug)]
