@@ -244,7 +244,7 @@ impl<'a> Launch<'a, Wgpu> {
 
     /// The workspace as 4-byte elements, to be written.
     pub fn scratch(&self) -> Bind<'a> {
-        self.workspace.as_ref().map_or(Bind::NONE, |arg| Bind {
+        self.workspace.as_ref().map_or(Bind { writes: true, ..Bind::NONE }, |arg| Bind {
             elements: arg.elements / 4,
             element_bytes: 4,
             ..Bind::of(arg, true)

@@ -4,12 +4,13 @@ mod cases;
 mod cpu;
 mod grad;
 mod reference;
+mod wgpu;
 
 pub use super::activation::Activation;
 pub use super::convolution::{Axes, Padding};
 use super::convolution::{Geometry, check_groups, five, products};
 use super::problem::problem;
-use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, first, no_gpu_kernels, run};
+use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, first, no_cuda_kernels, run};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -158,7 +159,7 @@ impl Op for Conv {
     }
 }
 
-no_gpu_kernels!(Conv);
+no_cuda_kernels!(Conv);
 
 /// How to convolve. Numbers are for depth, height and width; of a picture the last two count, of a sound the last.
 #[derive(Clone, Copy, Debug)]

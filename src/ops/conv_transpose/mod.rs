@@ -4,11 +4,12 @@ mod cases;
 mod cpu;
 mod grad;
 mod reference;
+mod wgpu;
 
 pub use super::convolution::Axes;
 use super::convolution::{check_groups, check_positive, five, products, reach};
 use super::problem::problem;
-use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, conv, first, no_gpu_kernels, run};
+use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, conv, first, no_cuda_kernels, run};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -150,7 +151,7 @@ impl Op for ConvTranspose {
     }
 }
 
-no_gpu_kernels!(ConvTranspose);
+no_cuda_kernels!(ConvTranspose);
 
 /// How to convolve. Numbers are for depth, height and width; of a picture the last two count, of a sound the last.
 #[derive(Clone, Copy, Debug)]

@@ -7,6 +7,7 @@ mod axes;
 pub(super) mod cpu;
 #[cfg(test)]
 mod tests;
+pub(super) mod wgpu;
 
 pub use axes::Axes;
 
