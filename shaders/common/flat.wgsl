@@ -3,8 +3,8 @@
 // is kept. The module defines
 //   var<storage, read_write> out: array<vec4<u32>>;
 //   override out_dtype: u32;
-//   fn quad_bits(i: u32) -> vec4<u32>    elements i to i + 3 of the result as bits; those beyond it do not matter, but must
-//                                        not be read for (indices are kept inside)
+//   fn quad_bits(i: u32) -> vec4<u32>    elements i to i + 3 of the result as bits, at least one of which belongs to it; others
+//                                        do not matter, but must not be read for (indices are kept inside)
 //   fn out_at() -> u32                   the place of `out` in its binding
 // and has `total: u32`, the number of elements, as its first parameter.
 
@@ -26,17 +26,23 @@ fn main(
     var bits: vec4<u32>;
     switch log_bytes(out_dtype) {
         case 0u: {
-            bits = vec4(quarters(quad_bits(first)), quarters(quad_bits(first + 4u)),
-                        quarters(quad_bits(first + 8u)), quarters(quad_bits(first + 12u)));
+            bits = vec4(quarters(quad(first)), quarters(quad(first + 4u)),
+                        quarters(quad(first + 8u)), quarters(quad(first + 12u)));
         }
-        case 1u: { bits = halves(quad_bits(first), quad_bits(first + 4u)); }
-        default: { bits = quad_bits(first); }
+        case 1u: { bits = halves(quad(first), quad(first + 4u)); }
+        default: { bits = quad(first); }
     }
     if count < per {
         let old = out[v];
         bits = (bits & kept(lead, count)) | (old & ~kept(lead, count));
     }
     out[v] = bits;
+}
+
+// Quads that lie outside of the result altogether are not asked for; `i` of one that begins before it has wrapped around.
+fn quad(i: u32) -> vec4<u32> {
+    if i + 3u < p.total + 3u { return quad_bits(i); }
+    return vec4(0u);
 }
 
 // The bits of elements `lead` to `lead + count` of a vector.

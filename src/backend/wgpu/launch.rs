@@ -217,6 +217,13 @@ impl<'a> Launch<'a, Wgpu> {
         Call::new(self.device, label, shader)
     }
 
+    /// Rows of so many bytes that one binding can reach, wherever the first begins: for operands that are bound in parts.
+    pub fn rows_in_binding(&self, row_bytes: usize) -> usize {
+        let caps = self.device.caps();
+        let most = caps.binding_bytes.saturating_sub(u64::from(caps.binding_alignment) + 16);
+        (most as usize / row_bytes.max(1)).max(1)
+    }
+
     /// Operand `i`, to be read.
     pub fn input(&self, i: usize) -> Bind<'a> {
         self.inputs[i].as_ref().map_or(Bind::NONE, |arg| Bind::of(arg, false))
