@@ -16,11 +16,11 @@ override slides: bool = true;
 var<workgroup> sums: array<vec4<f32>, 2u * lanes>;
 
 // Four points of a line, `step` apart; zeros from number `limit` on.
-fn points(base: u32, from_: i32, step: i32, limit: u32) -> vec4<f32> {
+fn points(base: u32, origin: i32, step: i32, limit: u32) -> vec4<f32> {
     var v = vec4(0.0);
     for (var j = 0u; j < 4u; j++) {
         if j < limit {
-            let w = source(from_ + i32(j) * step, p.size.z);
+            let w = source(origin + i32(j) * step, p.size.z);
             if w < p.size.z { v[j] = element_of_x(base + w); }
         }
     }
@@ -63,9 +63,9 @@ fn main(
         let h = source(place.y, p.size.y);
         if d >= p.size.x || h >= p.size.y { continue; }
         let base = u32(place.w) + d * p.x_strides.z + h * p.x_strides.w;
-        let from_ = p.at.y + ((sample * p.groups * p.rows + row) * lines + at % lines) * p.positions.z + w;
+        let begin = p.at.y + ((sample * p.groups * p.rows + row) * lines + at % lines) * p.positions.z + w;
         var g = vec4(0.0);
-        for (var j = 0u; j < few; j++) { g[j] = element_of_factor(from_ + j); }
+        for (var j = 0u; j < few; j++) { g[j] = element_of_factor(begin + j); }
         if slides {
             let step = p.dilation.z;
             let seen = few + count - 1u;

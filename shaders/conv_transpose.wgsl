@@ -7,8 +7,9 @@
 // Algorithm: each output is gathered. Along an axis of stride s the point o + before = s·j + f of phase f gets tap
 // k = s·t + f from point j - t: s·rows rows of an ordinary convolution of stride 1, whose weight lies in memory as its rows
 // and taps t want it, whose positions are j, and whose results are interleaved. With a dilation d the tap is (s·t + f) / d
-// where that is whole; if s divides d (as 1 does) only every d/s-th t is walked. Phases without a k-th tap multiply by
-// zero: none where s divides the number of taps and d is 1. Taps are walked from the last to the first, so that points ascend.
+// where that is whole; where s divides d (always if it is 1) only every d/s-th t is walked. Phases without a t-th tap
+// multiply by zero, which makes NaN of points that are not finite: there are none where s divides the number of taps and d
+// is 1. Taps are walked from the last to the first, so that points ascend.
 //
 // Product, tunables and budget stand in the entry points, common/convolution_tiled.wgsl and
 // common/convolution_direct.wgsl; there rows are those of all phases, taps are t, positions j.

@@ -8,7 +8,7 @@
 // along lines, so that neighbours read neighbours, and the lines that several taps see come from the cache.
 //
 // Tunables: together = 1 to 4 rows of an invocation. Budget: 8 registers a row and about 50 more; no workgroup memory.
-// Bound: memory, and loads from the cache: with 7 taps in a line and one row 22 for 56 multiply-adds.
+// Bound: memory, and loads from the cache: with 7 taps in a line and one row 21 for 56 multiply-adds.
 
 const each = 8u;
 override together: u32 = 1u;
@@ -16,11 +16,11 @@ override together: u32 = 1u;
 override slides: bool = true;
 
 // Four points of a line, `step` apart, from number e on; zeros from `limit` on.
-fn points(base: u32, from_: i32, step: i32, e: u32, limit: u32) -> vec4<f32> {
+fn points(base: u32, origin: i32, step: i32, e: u32, limit: u32) -> vec4<f32> {
     var v = vec4(0.0);
     for (var j = 0u; j < 4u; j++) {
         if e + j < limit {
-            let w = source(from_ + i32(e + j) * step, p.size.z);
+            let w = source(origin + i32(e + j) * step, p.size.z);
             if w < p.size.z { v[j] = element_of_x(base + w); }
         }
     }
@@ -83,9 +83,9 @@ fn main(
                     }
                 } else {
                     for (var w = 0u; w < p.taps.z; w++) {
-                        let from_ = start.z + i32(w) * p.dilation.z;
-                        let a = points(base, from_, p.stride.z, 0u, count);
-                        let b = points(base, from_, p.stride.z, 4u, count);
+                        let origin = start.z + i32(w) * p.dilation.z;
+                        let a = points(base, origin, p.stride.z, 0u, count);
+                        let b = points(base, origin, p.stride.z, 4u, count);
                         for (var i = 0u; i < together; i++) {
                             let weight = vec4(lhs_value(lines[i] + lhs_tap(c, vec3(d, h, w))));
                             acc[2u * i] = fma(weight, a, acc[2u * i]);
@@ -103,10 +103,10 @@ fn main(
         for (var i = 0u; i < together; i++) {
             let r = first_row + i;
             if r >= p.rows { break; }
-            let from_ = out_line(group, r);
+            let origin = out_line(group, r);
             var places = vec4(NOWHERE);
             for (var j = 0u; j < 4u; j++) {
-                if q * 4u + j < count { places[j] = out_place(from_ + columns[j]); }
+                if q * 4u + j < count { places[j] = out_place(origin + columns[j]); }
             }
             leave(part, channel(group, r), places, acc[2u * i + q]);
         }

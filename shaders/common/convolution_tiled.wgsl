@@ -14,9 +14,9 @@
 // Tunables: lanes_rows = 4, 8, 16: tiles of 32, 64, 128 rows by 64, 128, 256 invocations; which way lanes lie when they
 // gather, so that neighbours read neighbours.
 //
-// Budget: workgroup memory 7, 10, 16 KiB; 32 sums and about 50 more registers: 4 or more workgroups of 128 share a
-// multiprocessor. Bound: arithmetic; 3 vectors from workgroup memory for 32 multiply-adds, and 16 KiB a tile of 64 rows from
-// the cache for 128 Ki flops: an eighth of a byte per flop, a tenth in tiles of 128 rows.
+// Budget: workgroup memory 8.5, 11, 16 KiB; 32 sums and about 50 more registers: 6 workgroups of 128 share a multiprocessor.
+// Bound: arithmetic; 3 vectors from workgroup memory for 32 multiply-adds, and from the cache 8 KiB for the 128 Ki flops of
+// 16 steps of a tile of 64 rows: 1/16 byte per flop, 3/64 in tiles of 128 rows.
 
 const tile_cols = 64u;
 const tile_depth = 16u;

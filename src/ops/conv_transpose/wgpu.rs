@@ -32,7 +32,9 @@ fn product(op: &ConvTranspose) -> Product {
         Window { size: *op.size, positions: [1; 3], taps: [1; 3], stride: [1; 3], dilation: [1; 3], before: [0; 3] };
     let mut spread = Spread { kernel: *op.kernel, out_size, ..Spread::default() };
     for (i, size) in out_size.into_iter().enumerate() {
-        let (stride, dilation, before) = (op.stride[i], op.dilation[i], op.before[i]);
+        let (stride, before) = (op.stride[i], op.before[i]);
+        // One tap has no distance from another.
+        let dilation = if op.kernel[i] > 1 { op.dilation[i] } else { 1 };
         // Points of out before the cut, and the first and last j.
         let end = before + size;
         let (first, last) = (before / stride, (end - 1) / stride);

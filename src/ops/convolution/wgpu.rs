@@ -121,12 +121,12 @@ impl Product {
             split_depth: 0,
         };
         let count = |cut: &Cut| cut.row_blocks * cut.col_blocks * self.groups;
-        // Small tiles where they waste less, large ones where there are enough of them.
-        let large = tiles(16);
+        // Small tiles for few rows, large ones where there are enough of them and they leave no more of themselves idle.
+        let (middle, large) = (tiles(8), tiles(16));
         let cut = match self.rows {
             0..=32 => tiles(4),
-            65.. if count(&large) >= ENOUGH_TILES => large,
-            _ => tiles(8),
+            _ if middle.row_blocks == 2 * large.row_blocks && count(&large) >= ENOUGH_TILES => large,
+            _ => middle,
         };
         let present = count(&cut);
         cut.split(present, ENOUGH_TILES, self.depth, TILE_DEPTH, SPLIT_DEPTH)
