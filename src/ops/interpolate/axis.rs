@@ -53,6 +53,15 @@ impl Axis {
         (&self.points[taps.clone()], &self.weights[taps])
     }
 
+    /// As words for a shader, and where the three lists begin: where each output's taps begin and the last one's end,
+    /// points, weights.
+    pub fn words(&self) -> (Vec<u32>, [usize; 3]) {
+        let whole = |list: &[usize]| list.iter().map(|&n| n as u32).collect::<Vec<_>>();
+        let weights = self.weights.iter().map(|w| w.to_bits()).collect();
+        let places = [0, self.starts.len(), self.starts.len() + self.points.len()];
+        ([whole(&self.starts), whole(&self.points), weights].concat(), places)
+    }
+
     /// The transposed map: for each of the points, the outputs that read it.
     pub fn transposed(&self, points: usize) -> Axis {
         let outputs = self.starts.len() - 1;

@@ -4,9 +4,10 @@ mod axis;
 mod cases;
 mod cpu;
 mod reference;
+mod wgpu;
 
 use super::problem::{choice, problem};
-use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, first, no_gpu_kernels, run};
+use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, first, no_cuda_kernels, run};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -131,7 +132,7 @@ impl Op for Interpolate {
     }
 }
 
-no_gpu_kernels!(Interpolate);
+no_cuda_kernels!(Interpolate);
 
 /// How to resample.
 #[derive(Clone, Copy, Debug)]
