@@ -3,9 +3,10 @@
 mod cases;
 mod cpu;
 mod reference;
+mod wgpu;
 
 use super::problem::problem;
-use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, no_gpu_kernels, run_into};
+use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, no_cuda_kernels, run_into};
 use crate::device::Device;
 use crate::dtype::{DType, Scalar};
 use crate::error::{Error, Result};
@@ -87,7 +88,7 @@ impl Op for AdamW {
     }
 }
 
-no_gpu_kernels!(AdamW);
+no_cuda_kernels!(AdamW);
 
 /// What does not change from step to step; the default is PyTorch's.
 #[derive(Clone, Copy, Debug, PartialEq)]
