@@ -1,6 +1,6 @@
 // Rows of a table by their numbers.
 //
-// Bindings: table [rows, width] with contiguous rows at any distance, of `x_dtype`, or of quantised blocks; ids [n]; out
+// Bindings: table [rows, width] at any distances, of `x_dtype`, or of quantised blocks; ids [n]; out
 // contiguous, of `out_dtype`. The table may be a part of the whole one, whose rows begin with number `first`: rows that are
 // not in it keep what `out` holds, and other dispatches fill them.
 //
@@ -13,7 +13,7 @@
 struct Params {
     at: vec4<u32>,
     total: u32, width: u32, stride: u32, count: u32,
-    first: u32, rows: u32, fault_op: u32,
+    first: u32, rows: u32, step: u32, fault_op: u32,
 }
 @group(1) @binding(0) var<uniform> p: Params;
 @group(0) @binding(0) var<storage, read> x: array<vec4<u32>>;
@@ -51,7 +51,7 @@ fn block_quad(row: u32, j: u32) -> vec4<f32> {
 
 fn element(row: u32, j: u32) -> u32 {
     if quant <= Q6_K { return bitcast<u32>(block_quad(row, j & ~3u)[j & 3u]); }
-    let at = p.at.x + row * p.stride + j;
+    let at = p.at.x + row * p.stride + j * p.step;
     let word = x[vector_of(x_dtype, at)][word_of(x_dtype, at)];
     if x_dtype == out_dtype { return bits_in(x_dtype, word, at); }
     return encode(out_dtype, decode(x_dtype, word, at));

@@ -88,6 +88,10 @@ pub enum Error {
     #[error("{device}: cannot allocate {bytes} bytes")]
     Memory { device: String, bytes: usize },
 
+    /// A problem that the device cannot take for its size.
+    #[error("device {device}: {what} of {bytes} bytes is beyond its limit of {limit} bytes; use a smaller problem")]
+    TooLarge { device: String, what: String, bytes: u64, limit: u64 },
+
     /// A device is missing, was built without its feature, or failed.
     #[error("device {device}: {why}")]
     Device { device: String, why: String },

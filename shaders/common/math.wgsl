@@ -109,11 +109,14 @@ fn gelu_erf_4(x: vec4<f32>) -> vec4<f32> {
 // (1 + tanh v)/2 = σ(2v): the sum would cancel where x is negative.
 fn gelu_tanh_4(x: vec4<f32>) -> vec4<f32> { return gate_4(x, x * fma(x * x, vec4(0.071354814), vec4(1.595769))); }
 
-// (-1)^n · sin(x - m·π/2), with π/2 in parts of 8, 8, 8 and 24 bits: products with up to 16 bits are exact.
+// (-1)^n · sin(x - m·π/2), with π/2 in parts of 8, 8, 8 and 24 bits. Products of the first three with numbers of up to 16 bits
+// are exact; m is split into two such.
 fn sine_4(x: vec4<f32>, m: vec4<f32>, n: vec4<f32>) -> vec4<f32> {
-    var r = fma(m, vec4(-1.5703125), x);
-    r = fma(m, vec4(-4.825592e-4), r);
-    r = fma(m, vec4(-1.2665987e-6), r);
+    let high = round(m * 2.4414063e-4) * 4096.0;
+    let low = m - high;
+    var r = fma(low, vec4(-1.5703125), fma(high, vec4(-1.5703125), x));
+    r = fma(low, vec4(-4.825592e-4), fma(high, vec4(-4.825592e-4), r));
+    r = fma(low, vec4(-1.2665987e-6), fma(high, vec4(-1.2665987e-6), r));
     r = fma(m, vec4(-9.920936e-10), r);
     let t = r * r;
     var y = fma(t, vec4(2.6060818e-6), vec4(-1.9809774e-4));
@@ -122,12 +125,12 @@ fn sine_4(x: vec4<f32>, m: vec4<f32>, n: vec4<f32>) -> vec4<f32> {
     y = fma(r * t, y, r);
     return select(y, -y, (vec4<i32>(n) & vec4(1)) != vec4(0));
 }
-// Sine and cosine up to 1e5; from there on the driver's.
+// Sine and cosine up to 2^20, as far as positions of long texts go; from there on the driver's.
 fn sin_4(x: vec4<f32>) -> vec4<f32> {
     let n = round(x * 0.31830987);
-    return select(sine_4(x, n + n, n), sin(x), abs(x) > vec4(1e5));
+    return select(sine_4(x, n + n, n), sin(x), abs(x) > vec4(1048576.0));
 }
 fn cos_4(x: vec4<f32>) -> vec4<f32> {
     let k = round(fma(x, vec4(0.31830987), vec4(-0.5)));
-    return select(sine_4(x, fma(k, vec4(2.0), vec4(1.0)), k + vec4(1.0)), cos(x), abs(x) > vec4(1e5));
+    return select(sine_4(x, fma(k, vec4(2.0), vec4(1.0)), k + vec4(1.0)), cos(x), abs(x) > vec4(1048576.0));
 }

@@ -3,7 +3,7 @@
 use super::operands::{Arrangement, Operands};
 use crate::device::Device;
 use crate::dtype::{DType, Elem};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ops::{AnyOp, Operand, Sample, Tolerance};
 use crate::tensor::Tensor;
 use crate::with_elem;
@@ -37,9 +37,15 @@ pub struct Checked<'a> {
 }
 
 impl Checked<'_> {
-    /// Why it failed, if it did.
+    /// Whether the operands, as they lie, are beyond what the device takes.
+    pub fn too_large(&self) -> bool {
+        matches!(self.outcome, Err(Error::TooLarge { .. }))
+    }
+
+    /// Why it failed, if it did; one that is [too large](Checked::too_large) did not.
     pub fn failure(&self) -> Option<String> {
         match &self.outcome {
+            Err(Error::TooLarge { .. }) => None,
             Ok(verdict) => verdict.failure.clone(),
             Err(e) => Some(e.to_string()),
         }

@@ -255,6 +255,10 @@ impl Device {
         Error::Device { device: format!("wgpu:{}", self.0.info.name), why }
     }
 
+    fn too_large(&self, what: String, bytes: u64, limit: u64) -> Error {
+        Error::TooLarge { device: format!("wgpu:{}", self.0.info.name), what, bytes, limit }
+    }
+
     /// An error that came by itself, once it has come.
     pub(super) fn healthy(&self) -> Result<()> {
         let trouble = self.0.trouble.lock().unwrap_or_else(|e| e.into_inner());
@@ -265,7 +269,7 @@ impl Device {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         let most = self.0.caps.buffer_bytes;
         if bytes as u64 > most {
-            return Err(self.failed(format!("a buffer of {bytes} bytes is beyond the adapter's limit of {most} bytes")));
+            return Err(self.too_large("a buffer".into(), bytes as u64, most));
         }
         let size = rounded(bytes as u64).min(most & !255);
         let raw = match self.0.pool.take(size) {
@@ -346,10 +350,7 @@ impl Device {
         let end = (at + (bind.elements * bind.element_bytes) as u64).max(start + 16).next_multiple_of(16);
         let size = end.min(buffer.raw.size()).saturating_sub(start);
         if size > self.0.caps.binding_bytes || size == 0 {
-            return Err(self.failed(format!(
-                "{kernel}: an operand of {size} bytes is beyond what the adapter can bind ({} bytes); use a smaller problem",
-                self.0.caps.binding_bytes
-            )));
+            return Err(self.too_large(format!("{kernel}: an operand"), size, self.0.caps.binding_bytes));
         }
         let binding = wgpu::BufferBinding { buffer: &buffer.raw, offset: start, size: wgpu::BufferSize::new(size) };
         Ok((wgpu::BindingResource::Buffer(binding), ((at - start) / bind.element_bytes as u64) as u32))

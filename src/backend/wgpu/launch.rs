@@ -175,9 +175,24 @@ impl<'a> Call<'a> {
         call.params.insert(0, out.elements as u32);
         call.dispatch_many(vectors.div_ceil(FLAT_WORKGROUP))
     }
+
+    /// Records the dispatch of a shader with `common/runs.wgsl`: how many runs of how many elements, and the parameters behind
+    /// these two. Adds the constant and the parameters that the part wants.
+    ///
+    /// # Errors
+    /// As [`dispatch`](Call::dispatch).
+    pub fn dispatch_runs(self, [runs, len]: [usize; 2], dtype: DType, params: &[usize]) -> Result<()> {
+        if len == 0 {
+            return Ok(());
+        }
+        let per_word = 4 / dtype.bytes();
+        let words = len.div_ceil(per_word) + usize::from(per_word > 1);
+        let call = self.dtype("out_dtype", dtype).params(&[runs, len]).params(params);
+        call.dispatch_many((runs * words).div_ceil(FLAT_WORKGROUP))
+    }
 }
 
-/// Invocations of a workgroup of `common/flat.wgsl`.
+/// Invocations of a workgroup of `common/flat.wgsl` and `common/runs.wgsl`.
 const FLAT_WORKGROUP: usize = 256;
 
 /// How `common/columns.wgsl` cuts [outer, len, inner], of which `len` is reduced.

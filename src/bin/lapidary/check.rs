@@ -49,6 +49,8 @@ struct Findings {
     kernels: BTreeMap<&'static str, Tally>,
     failures: Vec<[String; 4]>,
     passed: usize,
+    /// Checks that the device cannot make, for the size of the operands as they lie.
+    too_large: Vec<[String; 3]>,
     /// Problems of the catalog that no kernel of the device takes.
     without: Vec<String>,
 }
@@ -98,6 +100,10 @@ impl Findings {
     }
 
     fn add(&mut self, problem: &str, done: &Checked<'_>) {
+        if done.too_large() {
+            self.too_large.push([done.kernel.into(), problem.into(), done.arrangement.name().into()]);
+            return;
+        }
         let tally = self.kernels.entry(done.kernel).or_default();
         tally.checks += 1;
         let ratio = match &done.outcome {
@@ -130,11 +136,13 @@ impl Findings {
         for problem in &self.without {
             text += &format!("no kernel: {problem}\n");
         }
-        let without = match self.without.len() {
-            0 => String::new(),
-            n => format!(", {n} problems without a kernel on this device"),
-        };
-        text + &format!("{} passed, {} failed{without}\n", self.passed, self.failures.len())
+        for [kernel, problem, arrangement] in &self.too_large {
+            text += &format!("too large: {kernel}: {problem}, {arrangement}\n");
+        }
+        let some = |n: usize, what: &str| if n == 0 { String::new() } else { format!(", {n} {what}") };
+        let without = some(self.without.len(), "problems without a kernel on this device");
+        let too_large = some(self.too_large.len(), "too large for it");
+        text + &format!("{} passed, {} failed{too_large}{without}\n", self.passed, self.failures.len())
     }
 
     fn json(&self, device: &Device) -> Value {
@@ -148,7 +156,7 @@ impl Findings {
         json!({
             "device": device.describe(), "kernels": self.kernels.iter().map(kernel).collect::<Vec<_>>(),
             "failures": self.failures.iter().map(failure).collect::<Vec<_>>(), "passed": self.passed,
-            "failed": self.failures.len(), "without_kernel": self.without,
+            "failed": self.failures.len(), "too_large": self.too_large.len(), "without_kernel": self.without,
         })
     }
 }

@@ -3,10 +3,11 @@
 mod cases;
 mod cpu;
 mod reference;
+mod wgpu;
 
 use super::problem::problem;
 use super::{
-    Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, first, no_gpu_kernels, no_grad_of, run,
+    Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, first, no_cuda_kernels, no_grad_of, run,
 };
 use crate::dtype::DType;
 use crate::error::Result;
@@ -71,7 +72,7 @@ impl Op for Cast {
     }
 }
 
-no_gpu_kernels!(Cast);
+no_cuda_kernels!(Cast);
 
 impl Tensor {
     /// The same values in another dtype; itself where it has it already. Floats are rounded to nearest even; integers

@@ -4,11 +4,12 @@ mod cases;
 mod cpu;
 mod parts;
 mod reference;
+mod wgpu;
 
 pub use parts::Parts;
 
 use super::problem::problem;
-use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, first, no_gpu_kernels, run};
+use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, first, no_cuda_kernels, run};
 use crate::backend::MAX_IN;
 use crate::dtype::{DType, Format};
 use crate::error::{Error, Result};
@@ -81,7 +82,7 @@ impl Op for Concat {
     }
 }
 
-no_gpu_kernels!(Concat);
+no_cuda_kernels!(Concat);
 
 /// Tensors one behind the other along dimension `dim`. More than twelve are joined in several steps; one alone is given
 /// back as it is. Of quantised blocks, rows can be joined.

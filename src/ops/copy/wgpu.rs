@@ -17,6 +17,7 @@ fn launch(k: &Kernel<Wgpu, Copy>, op: &Copy, l: &mut Launch<'_, Wgpu>) -> Result
     let out = l.output(0);
     l.call(k.name, shader!("copy", "dtype", "walk", "flat"))
         .constant("x_run", walk.is_run(0, l.layout(0).offset) && out.offset().is_multiple_of(4))
+        .constant("walk_quads", walk.has_quads(out.offset()))
         .bind(l.input(0))
         .bind(out)
         .params(&[walk.rank, 0, 0])

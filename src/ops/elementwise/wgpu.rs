@@ -25,6 +25,7 @@ fn launch(k: &Kernel<Wgpu, Elementwise>, op: &Elementwise, l: &mut Launch<'_, Wg
         .constant("x_run", run(0))
         .constant("y_run", run(1))
         .constant("z_run", run(2))
+        .constant("walk_quads", walk.has_quads(out.offset()))
         .bind(l.input(0))
         .bind(l.input(1))
         .bind(l.input(2))

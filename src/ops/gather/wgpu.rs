@@ -10,7 +10,7 @@ use crate::ops::Op;
 
 impl Kernels<Wgpu> for Gather {
     const KERNELS: &'static [Kernel<Wgpu, Self>] =
-        &[Kernel::new("gather__wgsl", |op, _| supports(op), launch).takes(&[Takes::Rows])];
+        &[Kernel::new("gather__wgsl", |op, _| supports(op), launch).takes(&[Takes::Strided])];
 }
 
 fn supports(op: &Gather) -> Result<(), Unsupported> {
@@ -22,12 +22,13 @@ fn supports(op: &Gather) -> Result<(), Unsupported> {
 
 fn launch(k: &Kernel<Wgpu, Gather>, op: &Gather, l: &mut Launch<'_, Wgpu>) -> Result<()> {
     let (table, out, layout) = (l.input(0), l.output(0), *l.layout(0));
-    // From row to row, and in a row, in elements of the table's dtype.
-    let (stride, len, quads) = match op.format.quant() {
-        Some(quant) => (quant.row_bytes(op.width), quant.row_bytes(op.width), true),
+    // From row to row, what a row spans, and from value to value, in elements of the table's dtype.
+    let (stride, len, step, quads) = match op.format.quant() {
+        Some(quant) => (quant.row_bytes(op.width), quant.row_bytes(op.width), 1, true),
         None => {
+            let step = layout.strides[1];
             let aligned = [op.width, layout.strides[0], layout.offset].iter().all(|n| n.is_multiple_of(4));
-            (layout.strides[0], op.width, aligned)
+            (layout.strides[0], (op.width.max(1) - 1) * step + 1, step, aligned && step == 1)
         }
     };
     let count = if op.ids == DType::I32 { op.count.min(1 << 31) } else { op.count.min(u32::MAX as usize) };
@@ -43,7 +44,7 @@ fn launch(k: &Kernel<Wgpu, Gather>, op: &Gather, l: &mut Launch<'_, Wgpu>) -> Re
             .bind(l.input(1))
             .bind(out)
             .faults(Gather::NAME)
-            .params(&[op.width, stride, count, first, rows]);
+            .params(&[op.width, stride, count, first, rows, step]);
         let call = match op.format.quant() {
             Some(quant) => call.constant("quant", quant as u32),
             None => call,

@@ -3,10 +3,11 @@
 mod cases;
 mod cpu;
 mod reference;
+mod wgpu;
 
 use super::problem::problem;
 use super::{
-    Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, first, no_gpu_kernels, no_grad_of, run,
+    Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, first, no_cuda_kernels, no_grad_of, run,
 };
 use crate::dtype::{DType, Format, PANEL_ROWS};
 use crate::error::{Error, Result};
@@ -96,7 +97,7 @@ impl Op for PackRhs {
     }
 }
 
-no_gpu_kernels!(PackRhs);
+no_cuda_kernels!(PackRhs);
 
 /// A weight [n, k] (floats with any strides, or quantised blocks) in another format.
 ///

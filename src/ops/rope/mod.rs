@@ -8,10 +8,11 @@ mod cases;
 mod cpu;
 mod grad;
 mod reference;
+mod wgpu;
 
 use super::concat::Parts;
 use super::problem::{choice, problem};
-use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Saved, first, no_gpu_kernels, run};
+use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Saved, first, no_cuda_kernels, run};
 use crate::dtype::{DType, Scalar};
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -151,7 +152,7 @@ impl Op for Rope {
     }
 }
 
-no_gpu_kernels!(Rope);
+no_cuda_kernels!(Rope);
 
 /// What a rotation may be told; the default turns halves on one axis and keeps the dtype.
 #[derive(Clone, Copy, Debug)]

@@ -3,10 +3,11 @@
 mod cases;
 mod cpu;
 mod reference;
+mod wgpu;
 
 use super::problem::problem;
 use super::{
-    Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Saved, concat, first, no_gpu_kernels, run, scatter_add,
+    Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Saved, concat, first, no_cuda_kernels, run, scatter_add,
 };
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -86,7 +87,7 @@ impl Op for RvqDecode {
     }
 }
 
-no_gpu_kernels!(RvqDecode);
+no_cuda_kernels!(RvqDecode);
 
 /// Codes [levels, n] u32 and codebooks [levels, size, dim] f32 to vectors [n, dim].
 ///

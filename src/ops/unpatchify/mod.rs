@@ -3,10 +3,13 @@
 mod cases;
 mod cpu;
 mod reference;
+mod wgpu;
 
 use super::patchify::PatchOrder;
 use super::problem::problem;
-use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, first, no_gpu_kernels, patchify, run};
+use super::{
+    Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, first, no_cuda_kernels, patchify, run,
+};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -99,7 +102,7 @@ impl Op for Unpatchify {
     }
 }
 
-no_gpu_kernels!(Unpatchify);
+no_cuda_kernels!(Unpatchify);
 
 /// Patches `[b, n, k]` (n = t·gh·gw) as planar f32 `[b, c, frames, height, width]`; `sizes` is frames, height and width.
 /// Channels follow from k.
