@@ -7,7 +7,7 @@
 // a row has several segments, each leaves its number and place in the workspace, from which (`found`) a second dispatch
 // takes them in the place of x: so one long row of logits keeps the whole adapter busy.
 //
-// Budget: 24 bytes of workgroup memory per invocation, about 25 registers: full occupancy. Bound: memory, one read; about
+// Budget: 4 bytes of workgroup memory per invocation, about 25 registers: full occupancy. Bound: memory, one read; about
 // 8 operations for each element.
 
 struct Params { at: vec4<u32>, rows: u32, cols: u32, segment: u32, segments: u32, x_stride: u32 }

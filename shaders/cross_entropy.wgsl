@@ -8,7 +8,7 @@
 // 1805.02867); at the end all are scaled to the largest of the row. With m that and s the sum, the loss is
 // m - x[label] + ln s: that loses no digits where the sum of m and ln s would. Rows that do not count are not read.
 //
-// Budget: 24 bytes of workgroup memory per invocation, about 35 registers: full occupancy. Bound: memory, one read; an
+// Budget: 4 bytes of workgroup memory per invocation, about 35 registers: full occupancy. Bound: memory, one read; an
 // exponential of 10 operations for each logit stays below it. A workgroup has an invocation for four logits, 32 to 256.
 
 struct Params { at: array<vec4<u32>, 2>, rows: u32, classes: u32, x_stride: u32, ignore: u32, fault_op: u32 }

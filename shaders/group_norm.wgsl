@@ -8,7 +8,7 @@
 // adapter busy. Where there are several segments, a second dispatch with a workgroup for each group merges them:
 // mean = Σ n·mean / Σ n, squares = Σ (squares + n·(mean of the segment - mean)²).
 //
-// Budget: 24 bytes of workgroup memory per invocation, about 25 registers: full occupancy. Bound: memory, one read.
+// Budget: 4 bytes of workgroup memory per invocation, about 25 registers: full occupancy. Bound: memory, one read.
 
 struct Params { at: vec4<u32>, groups: u32, len: u32, segment: u32, segments: u32, eps: f32 }
 @group(1) @binding(0) var<uniform> p: Params;

@@ -8,7 +8,7 @@
 // its four rows of w_hh meet h, four elements at a time, and the four sums are reduced together; the rows come from the
 // cache for all sequences but the first. One invocation then computes the gates.
 //
-// Budget: 24 bytes of workgroup memory per invocation, about 40 registers: full occupancy. Bound: reading w_hh once a step,
+// Budget: 16 bytes of workgroup memory per invocation, about 40 registers: full occupancy. Bound: reading w_hh once a step,
 // 4 or 2 bytes for 2·batch operations, from the second-level cache that holds it; with few units the time between two
 // dispatches. A workgroup has an invocation for four elements of a row, 32 to 256.
 

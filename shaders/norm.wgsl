@@ -8,7 +8,7 @@
 // row comes from the cache. x + residual is computed each time anew and stored with the results. Words of the result are
 // written by one invocation each, neighbours by neighbours.
 //
-// Budget: 24 bytes of workgroup memory per invocation, about 30 registers: full occupancy. Bound: memory (one read from
+// Budget: 4 bytes of workgroup memory per invocation, about 30 registers: full occupancy. Bound: memory (one read from
 // DRAM, one write; about 10 operations for each element). A workgroup has an invocation for four elements, 32 to 256: a
 // short row is the work of one subgroup.
 

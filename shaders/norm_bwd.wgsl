@@ -8,7 +8,7 @@
 // Σ h·(x - mean) with h = dout·gain, reduced together; dx. The first times four elements at a time, and the results
 // neighbours by neighbours; the later times the row comes from the cache.
 //
-// Budget: 24 bytes of workgroup memory per invocation, about 35 registers: full occupancy. Bound: memory (two reads, one
+// Budget: 20 bytes of workgroup memory per invocation, about 35 registers: full occupancy. Bound: memory (two reads, one
 // write; about 15 operations for each element). A workgroup has an invocation for four elements, 32 to 256.
 
 struct Params {

@@ -7,7 +7,7 @@
 // busy; the last dispatch divides by the number or takes the root. Extremes are joined as whole numbers of the same
 // order, NaN the largest.
 //
-// Budget: 24 bytes of workgroup memory per invocation, about 25 registers: full occupancy. Bound: memory, one read, one or
+// Budget: 8 bytes of workgroup memory per invocation, about 25 registers: full occupancy. Bound: memory, one read, one or
 // two operations for each element.
 
 struct Params { at: vec4<u32>, rows: u32, cols: u32, segment: u32, segments: u32, count: f32 }

@@ -5,7 +5,7 @@
 // Algorithm: a workgroup owns a row and goes over it twice: the sum, four elements at a time; the results, neighbours by
 // neighbours. The second time the row comes from the cache.
 //
-// Budget: 24 bytes of workgroup memory per invocation, about 25 registers: full occupancy. Bound: memory (two reads, one
+// Budget: 4 bytes of workgroup memory per invocation, about 25 registers: full occupancy. Bound: memory (two reads, one
 // write; 4 operations for each element). A workgroup has an invocation for four elements, 32 to 256.
 
 struct Params { at: vec4<u32>, rows: u32, cols: u32, y_stride: u32, dy_stride: u32 }

@@ -8,14 +8,18 @@
 // workgroup finds `RANKS` of the wanted ranks of a segment of a row: the numbers that the ranks begin and end with by a
 // radix selection (eight bits at a time from the top, a histogram of those that agree so far; it stops as soon as all
 // that agree are wanted), then all numbers between them, which are collected and sorted in the workgroup's memory by a
-// bitonic network. Where a row has several segments, each leaves its k largest in the workspace, from which (`found`) a
-// second dispatch takes them in the place of the values, in the order of their places.
+// bitonic network; a segment of no more than `RANKS` values is sorted whole. Where a row has several segments, each leaves
+// its k largest in the workspace, from which (`found`) a second dispatch takes them in the place of the values, in the
+// order of their places.
 //
-// Tunables: RANKS, at most 1024 for 8 KiB. Budget: 10 KiB of workgroup memory, about 30 registers: full occupancy. Bound: one
-// read from memory and two to four from the cache; a histogram's additions go to few bins first, where a trained head's
-// logits share their exponent.
+// Tunables: RANKS, at most 1024 for 8 KiB. Budget: 10 KiB of workgroup memory, about 30 registers: full occupancy. Bound:
+// one read from memory and two to eight from the cache; the first histogram's additions meet in few bins, because numbers
+// of about one size share their exponent.
 
-struct Params { at: vec4<u32>, rows: u32, cols: u32, k: u32, segment: u32, segments: u32, blocks: u32, x_stride: u32, kept: u32 }
+struct Params {
+    at: vec4<u32>,
+    rows: u32, cols: u32, k: u32, segment: u32, segments: u32, blocks: u32, x_stride: u32, kept: u32,
+}
 @group(1) @binding(0) var<uniform> p: Params;
 @group(0) @binding(0) var<storage, read> x: array<vec4<u32>>;
 @group(0) @binding(1) var<storage, read> found: array<u32>;
@@ -52,8 +56,7 @@ fn agree(a: vec2<u32>, b: vec2<u32>, d: u32) -> bool {
     return a.x == b.x && ((a.y ^ b.y) & mask) == 0u;
 }
 
-// The least number of which at most `rank` (at least 1) of the segment's are not below it, up to digits that make no
-// difference.
+// The number of this rank (from 1 on) among those of the segment, with zeros for digits that make no difference.
 fn ranked(r: u32, begin: u32, end: u32, rank: u32, lane: u32) -> vec2<u32> {
     var prefix = vec2(0u);
     var left = rank;
@@ -106,7 +109,14 @@ fn main(
     let count = high - low;
 
     if lane == 0u { atomicStore(&collected_count, 0u); }
-    let last = ranked(r, begin, end, high, lane);
+    workgroupBarrier();
+    // A segment that fits is sorted whole.
+    var last = vec2(0u);
+    var held = end - begin;
+    if held > RANKS {
+        last = ranked(r, begin, end, high, lane);
+        held = count;
+    }
     var before = vec2(0u);
     if low > 0u { before = ranked(r, begin, end, low, lane); }
     for (var j = begin + lane; j < end; j += LANES) {
@@ -117,8 +127,8 @@ fn main(
     }
     // The network takes a power of two; no value is as small as what fills it up.
     var size = 1u;
-    while size < count { size <<= 1u; }
-    for (var i = count + lane; i < size; i += LANES) { collected[i] = vec2(0u); }
+    while size < held { size <<= 1u; }
+    for (var i = held + lane; i < size; i += LANES) { collected[i] = vec2(0u); }
     for (var run = 2u; run <= size; run <<= 1u) {
         for (var step = run >> 1u; step > 0u; step >>= 1u) {
             workgroupBarrier();
