@@ -129,9 +129,7 @@ impl Device {
             "cpu" if name == "cpu" => Device::cpu(),
             "cpu" => fail("the cpu has no index; choose threads with --threads or LAPIDARY_THREADS"),
             "wgpu" => Ok(Device::of(Kind::Wgpu(wgpu::Device::open(name)?))),
-            "cuda" | "emulator" => {
-                fail("its backend is a frame in this version: it has no kernels yet; use cpu")
-            }
+            "cuda" | "emulator" => fail("its backend is a frame in this version: it has no kernels yet; use cpu"),
             _ => fail("unknown; devices are cpu, wgpu, cuda and emulator"),
         }
     }

@@ -38,3 +38,16 @@ fn max_all(v: f32, lane: u32) -> f32 {
     workgroupBarrier();
     return all;
 }
+
+var<workgroup> partial_4: array<vec4<f32>, lanes>;
+fn sum_all_4(v: vec4<f32>, lane: u32) -> vec4<f32> {
+    partial_4[lane] = v;
+    for (var step = lanes / 2u; step > 0u; step >>= 1u) {
+        workgroupBarrier();
+        if lane < step { partial_4[lane] += partial_4[lane + step]; }
+    }
+    workgroupBarrier();
+    let all = partial_4[0];
+    workgroupBarrier();
+    return all;
+}

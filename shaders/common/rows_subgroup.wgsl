@@ -37,3 +37,14 @@ fn max_all(v: f32, lane: u32) -> f32 {
     workgroupBarrier();
     return all;
 }
+
+var<workgroup> partial_4: array<vec4<f32>, lanes>;
+fn sum_all_4(v: vec4<f32>, lane: u32) -> vec4<f32> {
+    let mine = subgroupAdd(v);
+    if subgroup.z == 0u { partial_4[subgroup.x] = mine; }
+    workgroupBarrier();
+    var all = vec4(0.0);
+    for (var i = 0u; i < subgroup.y; i++) { all += partial_4[i]; }
+    workgroupBarrier();
+    return all;
+}

@@ -199,7 +199,11 @@ impl Device {
         }
         if c.subgroups {
             let [least, most] = c.subgroup_size;
-            has.push(if least == most { format!("subgroups of {least}") } else { format!("subgroups of {least} to {most}") });
+            has.push(if least == most {
+                format!("subgroups of {least}")
+            } else {
+                format!("subgroups of {least} to {most}")
+            });
         }
         if c.matrix_f16 {
             has.push("f16 matrices".into());
@@ -351,9 +355,8 @@ impl Device {
 
     fn compile(&self, call: &Call<'_>) -> Result<Pipeline> {
         let device = &self.0.device;
-        let fail = |why: String| {
-            self.failed(format!("{} does not compile: {}", call.label, located(call.shader, &why)))
-        };
+        let fail =
+            |why: String| self.failed(format!("{} does not compile: {}", call.label, located(call.shader, &why)));
         let module = self.module(call.shader, &fail)?;
         let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
         let storage = |i: usize, writes: bool| {
@@ -398,9 +401,8 @@ impl Device {
         let scope = self.0.device.push_error_scope(wgpu::ErrorFilter::Validation);
         // SAFETY: the shaders are ours. They index by sizes that `run` has checked against the bindings, and check what
         // they read from operands (ids, lengths) before they index by it; their loops end by counting.
-        let module = unsafe {
-            self.0.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
-        };
+        let module =
+            unsafe { self.0.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) };
         if let Some(e) = pollster::block_on(scope.pop()) {
             return Err(fail(e.to_string()));
         }

@@ -77,17 +77,18 @@ impl Recorder {
             readback: None,
             faults: buffer("faults", FAULT_BYTES, usage | wgpu::BufferUsages::STORAGE),
             fault_ops: Vec::new(),
-            clock: timestamps.then(|| Clock {
-                set: device.create_query_set(&wgpu::QuerySetDescriptor {
-                    label: Some("clock"),
-                    ty: wgpu::QueryType::Timestamp,
-                    count: STAMPS,
-                }),
-                resolved: buffer("clock", 512, usage | wgpu::BufferUsages::QUERY_RESOLVE),
-                // A software driver says 1 ns and means it; so do all others, in their own unit.
-                seconds_per_tick: f64::from(queue.get_timestamp_period()) * 1e-9,
-            })
-            .filter(|c| c.seconds_per_tick > 0.0 || software),
+            clock: timestamps
+                .then(|| Clock {
+                    set: device.create_query_set(&wgpu::QuerySetDescriptor {
+                        label: Some("clock"),
+                        ty: wgpu::QueryType::Timestamp,
+                        count: STAMPS,
+                    }),
+                    resolved: buffer("clock", 512, usage | wgpu::BufferUsages::QUERY_RESOLVE),
+                    // A software driver says 1 ns and means it; so do all others, in their own unit.
+                    seconds_per_tick: f64::from(queue.get_timestamp_period()) * 1e-9,
+                })
+                .filter(|c| c.seconds_per_tick > 0.0 || software),
             stamps: 0,
         }
     }
@@ -236,10 +237,9 @@ impl Device {
         let size: u64 = parts.iter().map(|p| p.2).sum();
         if r.readback.as_ref().is_none_or(|b| b.size() < size) {
             r.readback = None;
-            r.readback = Some(self.create(
-                super::memory::rounded(size),
-                wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-            )?);
+            r.readback = Some(
+                self.create(super::memory::rounded(size), wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)?,
+            );
         }
         let readback = r.readback.clone().expect("just made");
         let mut at = 0;

@@ -8,7 +8,8 @@ use crate::layout::Takes;
 use crate::ops::walk::Walk;
 
 impl Kernels<Wgpu> for Copy {
-    const KERNELS: &'static [Kernel<Wgpu, Self>] = &[Kernel::new("copy__wgsl", always, launch).takes(&[Takes::Strided])];
+    const KERNELS: &'static [Kernel<Wgpu, Self>] =
+        &[Kernel::new("copy__wgsl", always, launch).takes(&[Takes::Strided])];
 }
 
 fn launch(k: &Kernel<Wgpu, Copy>, op: &Copy, l: &mut Launch<'_, Wgpu>) -> Result<()> {
