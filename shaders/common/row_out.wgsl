@@ -38,3 +38,11 @@ fn store_word(w: u32, begin: u32, end: u32, bits: vec4<u32>) {
     atomicAnd(&out[w], ~mask);
     atomicOr(&out[w], word & mask);
 }
+
+// Elements at to at + count - 1, at most four, which others do not write; their neighbours stay.
+fn store_run(at: u32, count: u32, bits: vec4<u32>) {
+    for (var w = first_word(at); w < end_word(at + count); w++) {
+        let i = word_start(w) - at;
+        store_word(w, at, at + count, vec4(bits[i & 3u], bits[(i + 1u) & 3u], bits[(i + 2u) & 3u], bits[(i + 3u) & 3u]));
+    }
+}

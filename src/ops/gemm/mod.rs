@@ -4,10 +4,11 @@ mod cases;
 mod cpu;
 mod grad;
 mod reference;
+mod wgpu;
 
 pub use super::activation::Activation;
 use super::problem::problem;
-use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, first, no_gpu_kernels, pack_rhs, run};
+use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, first, no_cuda_kernels, pack_rhs, run};
 use crate::autograd;
 use crate::backend::{Backend, cpu::Cpu};
 use crate::device::Device;
@@ -159,7 +160,7 @@ impl Op for Gemm {
     }
 }
 
-no_gpu_kernels!(Gemm);
+no_cuda_kernels!(Gemm);
 
 /// What follows a product.
 #[derive(Clone, Copy)]
