@@ -212,6 +212,8 @@ impl<'a> Launch<'a, Wgpu> {
     /// # Errors
     /// The device was lost.
     pub fn upload_scratch(&self, at: usize, words: &[u32]) -> Result<()> {
-        self.workspace.as_ref().map_or(Ok(()), |arg| self.device.upload(arg.buffer, at * 4, bytemuck::cast_slice(words)))
+        self.workspace
+            .as_ref()
+            .map_or(Ok(()), |arg| self.device.upload(arg.buffer, at * 4, bytemuck::cast_slice(words)))
     }
 }
