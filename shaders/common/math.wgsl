@@ -6,7 +6,10 @@
 var<private> infinity_bits: u32 = 0x7f800000u;
 fn infinity() -> f32 { return bitcast<f32>(infinity_bits); }
 
-fn keep_nan(y: vec4<f32>, x: vec4<f32>) -> vec4<f32> { return select(y, x, x != x); }
+// y, and NaN where x is. By its bits: `x != x` becomes an ordered comparison, which does not hold for NaN.
+fn keep_nan(y: vec4<f32>, x: vec4<f32>) -> vec4<f32> {
+    return select(y, x, (bitcast<vec4<u32>>(x) & vec4(0x7fffffffu)) > vec4(0x7f800000u));
+}
 
 // 2^x; 0 below -126.5, infinite above 127.5. The exponent fields of n = -127 and n = 128 are those of zero and infinity.
 fn exp2_4(v: vec4<f32>) -> vec4<f32> {
