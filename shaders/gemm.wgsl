@@ -25,14 +25,6 @@ override partial_sums: bool = false;
 var<workgroup> lhs_tile: array<vec4<f32>, tile_vectors>;
 var<workgroup> rhs_tile: array<vec4<f32>, tile_vectors>;
 
-// Row and column of a tile in the result: groups of up to eight tiles along m, column by column.
-fn tile_place(tile: u32) -> vec2<u32> {
-    let group = tile / (8u * p.tiles_n);
-    let within = tile % (8u * p.tiles_n);
-    let rows = min(8u, p.tiles_m - 8u * group);
-    return vec2(8u * group + within % rows, within / rows);
-}
-
 @compute @workgroup_size(lanes)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
