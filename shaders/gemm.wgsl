@@ -14,7 +14,7 @@
 //
 // `block`: 128 (256 invocations, 32 KiB of workgroup memory) or 64 (64 invocations, 8 KiB).
 // Budget: 64 accumulators, 36 for operands, 16 for what is being loaded: two workgroups of 128 x 128 on a multiprocessor.
-// Bound: arithmetic; 1/16 byte (f32, 128) from the cache for a flop, 1/2 byte from workgroup memory, half of that broadcast.
+// Bound: arithmetic; 1/32 byte (f32, 128) from the cache for a flop, 1/2 byte from workgroup memory, half of that broadcast.
 
 override block: u32 = 128u;
 override lanes: u32 = 256u;

@@ -14,7 +14,7 @@
 // `lanes`: eight subgroups, of 32 or 64 invocations. Rows in workgroup memory are 80 bytes apart, so that eight of them
 // fall into different banks.
 // Budget: 64 accumulators (subgroups of 32), 28 KiB of workgroup memory. Bound: the matrix units; 1/64 byte from the cache
-// for a flop, 3/128 byte from workgroup memory.
+// for a flop, 3/64 byte from workgroup memory.
 
 override lanes: u32 = 256u;
 const BLOCK = 128u;

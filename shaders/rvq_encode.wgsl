@@ -11,7 +11,7 @@
 // 3. The residuals lose their entries, and their lengths are summed.
 // Everything is in a fixed order; only the list of 2. is not, and the choice from it does not depend on its order.
 //
-// Budget: about 70 registers, 9 KiB of workgroup memory. Bound: arithmetic, 3 operations (1.5 instructions) for each of
+// Budget: about 70 registers, 9 KiB of workgroup memory. Bound: arithmetic, two instructions (of cosines one) for each of
 // n·size·dim per level; books come from the second cache once for eight vectors.
 
 struct Params {
