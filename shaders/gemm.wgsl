@@ -14,7 +14,7 @@
 //
 // `block`: 128 (256 invocations, 32 KiB of workgroup memory) or 64 (64 invocations, 8 KiB).
 // Budget: 64 accumulators, 36 for operands, 16 for what is being loaded: two workgroups of 128 x 128 on a multiprocessor.
-// Bound: arithmetic; 1/16 byte (f32, 128) from the cache for a flop, 1/2 byte from workgroup memory, half of that broadcast.
+// Bound: arithmetic; 1/32 byte (f32, 128) from the cache for a flop, 1/2 byte from workgroup memory, half of that broadcast.
 
 override block: u32 = 128u;
 override lanes: u32 = 256u;
@@ -24,14 +24,6 @@ override tile_vectors: u32 = 1024u;
 override partial_sums: bool = false;
 var<workgroup> lhs_tile: array<vec4<f32>, tile_vectors>;
 var<workgroup> rhs_tile: array<vec4<f32>, tile_vectors>;
-
-// Row and column of a tile in the result: groups of up to eight tiles along m, column by column.
-fn tile_place(tile: u32) -> vec2<u32> {
-    let group = tile / (8u * p.tiles_n);
-    let within = tile % (8u * p.tiles_n);
-    let rows = min(8u, p.tiles_m - 8u * group);
-    return vec2(8u * group + within % rows, within / rows);
-}
 
 @compute @workgroup_size(lanes)
 fn main(

@@ -19,10 +19,10 @@ fn bias_begin() -> u32 { return p.at.y; }
 fn residual_begin() -> u32 { return p.at.z; }
 fn out_at() -> u32 { return p.at.w; }
 
-fn sum(from_: vec4<u32>, step: u32) -> vec4<f32> {
+fn sum(begin: vec4<u32>, step: u32) -> vec4<f32> {
     var x = vec4(0.0);
     for (var s = 0u; s < p.splits; s++) {
-        let at = from_ + p.at.x + s * step;
+        let at = begin + p.at.x + s * step;
         x += vec4(sums[at.x], sums[at.y], sums[at.z], sums[at.w]);
     }
     return x;

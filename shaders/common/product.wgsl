@@ -107,6 +107,14 @@ fn rhs_octet(other: bool, begin: u32, k: u32, end: u32) -> Octet {
     return Octet(rhs_vector(other, v), vec4(0u));
 }
 
+// Row and column of a tile in the result: groups of up to eight tiles along m, column by column.
+fn tile_place(tile: u32) -> vec2<u32> {
+    let group = tile / (8u * p.tiles_n);
+    let within = tile % (8u * p.tiles_n);
+    let rows = min(8u, p.tiles_m - 8u * group);
+    return vec2(8u * group + within % rows, within / rows);
+}
+
 // c + a·b for four k, in their order; column j of b holds the values of four columns at the j-th of them.
 fn add_products(a: vec4<f32>, b: mat4x4<f32>, c: vec4<f32>) -> vec4<f32> {
     return fma(a.wwww, b[3], fma(a.zzzz, b[2], fma(a.yyyy, b[1], fma(a.xxxx, b[0], c))));

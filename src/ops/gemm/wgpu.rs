@@ -1,4 +1,5 @@
-//! Matrix products in WGSL: `shaders/gemm.wgsl` in tiles, `shaders/gemm_few.wgsl` for few rows of lhs.
+//! Matrix products in WGSL: `shaders/gemm.wgsl` in tiles, `shaders/gemm_few.wgsl` for few rows of lhs, `shaders/gemm_matrix.wgsl`
+//! for f16 where the adapter has cooperative matrices.
 //!
 //! A rhs is plain or in quantised blocks, as it lies in a checkpoint: nothing is packed. Its values are multiplied as they
 //! are; lhs is not rounded to meet quantised ones.
@@ -16,6 +17,9 @@ impl Kernels<Wgpu> for Gemm {
     const KERNELS: &'static [Kernel<Wgpu, Self>] = &[
         few_row::<true>("gemm_few__wgsl_subgroup"),
         few_row::<false>("gemm_few__wgsl"),
+        Kernel::new("gemm_f16__wgsl_matrix", supports_matrix, launch_matrix)
+            .takes(&[Takes::Strided, Takes::Strided])
+            .suits(|op, _| fills(op)),
         tiled_row::<128>("gemm__wgsl_m128n128"),
         tiled_row::<64>("gemm__wgsl_m64n64"),
     ];
@@ -36,12 +40,16 @@ const fn tiled_row<const BLOCK: usize>(name: &'static str) -> Kernel<Wgpu, Gemm>
     Kernel::new(name, supports::<BLOCK>, launch::<BLOCK>)
         .takes(&[Takes::Strided, Takes::Strided])
         .tunables(if BLOCK == 128 { &[("block", 128)] } else { &[("block", 64)] })
-        // Large tiles where there are enough of them.
-        .suits(|op, _| BLOCK == 64 || (op.m > 64 && op.batch * tiles(op, 128, op.n).iter().product::<usize>() >= 128))
+        .suits(|op, _| BLOCK == 64 || fills(op))
         .workspace(|op, caps| match Splits::of(op, caps, BLOCK).count {
             1 => 0,
             count => 4 * count * op.batch * op.m * op.rhs_rows(),
         })
+}
+
+/// Whether there are enough tiles of 128 x 128 for most of the adapter.
+fn fills(op: &Gemm) -> bool {
+    op.m > 64 && op.batch * tiles(op, 128, op.n).iter().product::<usize>() >= 128
 }
 
 fn takes_rhs(op: &Gemm) -> Result<(), Unsupported> {
@@ -59,6 +67,16 @@ fn supports_few<const SUBGROUPS: bool>(op: &Gemm, caps: &Caps) -> Result<(), Uns
 fn supports<const BLOCK: usize>(op: &Gemm, caps: &Caps) -> Result<(), Unsupported> {
     takes_rhs(op)?;
     Unsupported::require("32 KiB of workgroup memory", BLOCK < 128 || caps.workgroup_bytes >= 32 << 10)
+}
+
+fn supports_matrix(op: &Gemm, caps: &Caps) -> Result<(), Unsupported> {
+    Unsupported::require("f16 times f16", op.lhs == DType::F16 && op.rhs == DType::F16 && op.format == Format::Plain)?;
+    Unsupported::require("matrices of f16", caps.matrix_f16 && caps.f16)?;
+    caps.needs_subgroups()?;
+    let [least, most] = caps.subgroup_size;
+    Unsupported::require("subgroups of 32 or 64", least == most && matches!(least, 32 | 64))?;
+    Unsupported::require("workgroups of eight subgroups", caps.workgroup_size >= 8 * least)?;
+    Unsupported::require("28 KiB of workgroup memory", caps.workgroup_bytes >= 28 << 10)
 }
 
 /// Tiles along m, and along the `n` columns of a dispatch.
@@ -283,6 +301,29 @@ fn launch<const BLOCK: usize>(k: &Kernel<Wgpu, Gemm>, op: &Gemm, l: &mut Launch<
             .bind(out)
             .params(&[op.n, splits.count])
             .dispatch_flat(out, op.out);
+    }
+    Ok(())
+}
+
+fn launch_matrix(k: &Kernel<Wgpu, Gemm>, op: &Gemm, l: &mut Launch<'_, Wgpu>) -> Result<()> {
+    let caps = Wgpu::caps(l.device);
+    let shader = shader!(
+        enable "f16",
+        enable "wgpu_cooperative_matrix",
+        "gemm_matrix",
+        "dtype",
+        "math",
+        "activation",
+        "epilogue",
+        "quant",
+        "product",
+        "row_out"
+    );
+    let rhs = Rhs::new(op, l);
+    let whole = Splits { count: 1, k: op.k };
+    for piece in rhs.pieces(op, caps) {
+        let (call, products) = call(k, shader, op, l, &rhs, &piece, &whole, tiles(op, 128, piece.columns.len()));
+        with_epilogue(call, op, l).constant("lanes", 8 * caps.subgroup_size[0]).dispatch_many(products)?;
     }
     Ok(())
 }

@@ -3,9 +3,10 @@
 mod cases;
 mod cpu;
 mod reference;
+mod wgpu;
 
 use super::problem::{choice, problem};
-use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Saved, no_gpu_kernels, no_grad_of, run};
+use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Saved, no_cuda_kernels, no_grad_of, run};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -92,7 +93,7 @@ impl Op for RvqEncode {
     }
 }
 
-no_gpu_kernels!(RvqEncode);
+no_cuda_kernels!(RvqEncode);
 
 /// What encoding gives.
 pub struct Encoded {
