@@ -50,8 +50,11 @@ fn launch(kernel: &Kernel<Wgpu, Attention>, op: &Attention, l: &mut Launch<'_, W
         .dispatch_many(heads * tiles.passes * blocks)
 }
 
-/// Rows (queries of all heads of a group) for each head of keys from which blocks of queries are better.
+/// Rows (queries of all heads of a group) for each head of keys up to which parts of the keys are better than blocks of
+/// queries, which hold at least so many.
 const SPLIT_ROWS: usize = 16;
+/// Where fewer heads than this would be all that the blocks' grid has, parts are better for some more rows.
+const FEW_HEADS: usize = 64;
 
 fn split_supports(op: &Attention, caps: &Caps) -> Result<(), Unsupported> {
     op.attend().fits(10, caps)?;
@@ -60,7 +63,8 @@ fn split_supports(op: &Attention, caps: &Caps) -> Result<(), Unsupported> {
 }
 
 fn split_suits(op: &Attention, _: &Caps) -> bool {
-    op.attend().rows_per_head() <= SPLIT_ROWS
+    // `supports` bounds the rows.
+    op.attend().rows_per_head() <= SPLIT_ROWS || op.batch * op.heads_kv < FEW_HEADS
 }
 
 /// How the work is divided.
