@@ -17,7 +17,7 @@ const BUDGET: u64 = 5_000_000;
 fn every_shader_compiles_with_every_constant() {
     let device = Device::open("wgpu:noop").unwrap();
     for case in CATALOG.iter().flat_map(|entry| (entry.cases)()).filter(|c| c.within(BUDGET)) {
-        let problem = &*case.problem;
+        let problem = &*case.problem.for_device(&device);
         let rows = problem.explain(&device, &[]);
         let rows: Vec<_> = rows.iter().filter(|r| r.unsupported.is_none()).collect();
         if rows.is_empty() {
@@ -78,7 +78,7 @@ fn every_shader_compiles_with_every_constant() {
 fn every_problem_has_a_kernel() {
     let device = Device::open("wgpu:noop").unwrap();
     for case in CATALOG.iter().flat_map(|entry| (entry.cases)()) {
-        let problem = &*case.problem;
+        let problem = &*case.problem.for_device(&device);
         let packed = |f: Format| matches!(f, Format::Panels { .. } | Format::BlockPanels { .. });
         let cpu_only = problem.inputs().iter().any(|(_, o)| packed(o.format))
             || problem.outputs().iter().any(|(_, o)| packed(o.format));

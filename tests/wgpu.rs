@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::adapter;
+use common::{adapter, own_adapter};
 use lapidary::bench::{Arrangement, Operands, check_rows};
 use lapidary::checkpoint::Folder;
 use lapidary::golden::{Case, Outcome, find};
@@ -29,7 +29,7 @@ fn every_kernel_agrees_with_the_reference() {
     let Some(device) = adapter() else { return };
     let (mut checked, mut failures) = (0, Vec::new());
     for case in CATALOG.iter().flat_map(|entry| (entry.cases)()).filter(|c| c.within(BUDGET)) {
-        let problem = &*case.problem;
+        let problem = &*case.problem.for_device(device);
         check_rows(problem, device, None, &Arrangement::standard(problem), &mut |done| {
             checked += 1;
             if let Some(failure) = done.failure() {
@@ -46,7 +46,7 @@ fn every_kernel_agrees_with_the_reference() {
 fn two_runs_give_the_same_bits() {
     let Some(device) = adapter() else { return };
     for case in CATALOG.iter().flat_map(|entry| (entry.cases)()).filter(|c| c.within(BUDGET)) {
-        let problem = &*case.problem;
+        let problem = &*case.problem.for_device(device);
         let rows = problem.explain(device, &[]);
         // What selection picks, and what follows it.
         for row in rows.iter().filter(|r| r.unsupported.is_none()) {
@@ -103,10 +103,7 @@ fn a_step_of_a_decoder_is_one_submission_and_writes_what_the_cpu_writes() {
 /// On a device of its own, whose counters nobody else moves.
 #[test]
 fn memory_returns_after_forward_passes() {
-    if adapter().is_none() {
-        return;
-    }
-    let device = Device::open("wgpu").unwrap();
+    let Some(device) = own_adapter() else { return };
     let _pause = no_grad();
     let folder = Folder::open(golden("vit/forward/checkpoint")).unwrap();
     let Model::Vit(vit) = models::load(&folder, &device, Precision::F32).unwrap() else { panic!("not a ViT") };
@@ -128,10 +125,7 @@ fn memory_returns_after_forward_passes() {
 
 #[test]
 fn profiled_time_grows_with_the_number_of_launches() {
-    if adapter().is_none() {
-        return;
-    }
-    let device = Device::open("wgpu").unwrap();
+    let Some(device) = own_adapter() else { return };
     let x = Tensor::from_slice(&device, &vec![0.5f32; 1 << 16], &[1 << 16]).unwrap();
     elementwise::exp(&x).unwrap();
     device.profiler().enable(true);
@@ -154,10 +148,7 @@ fn profiled_time_grows_with_the_number_of_launches() {
 
 #[test]
 fn what_operands_hold_is_not_trusted() {
-    if adapter().is_none() {
-        return;
-    }
-    let device = Device::open("wgpu").unwrap();
+    let Some(device) = own_adapter() else { return };
     let table = Tensor::from_slice(&device, &[1f32, 2., 3., 4., 5., 6.], &[3, 2]).unwrap();
     let ids = Tensor::from_slice(&device, &[0u32, 7, 2], &[3]).unwrap();
     // The error comes when somebody looks.

@@ -1,6 +1,10 @@
 //! What the cases do not hold, of every WGSL row: NaN and infinities, equal values, indices out of range, and results that
-//! begin in the middle of a word. Passes over where there is no adapter.
+//! begin in the middle of a word.
+#![cfg(feature = "wgpu")]
 
+mod common;
+
+use common::own_adapter;
 use half::{bf16, f16};
 use lapidary::ops::argmax::Argmax;
 use lapidary::ops::attention_merge::AttentionMerge;
@@ -19,10 +23,6 @@ const INF: f32 = f32::INFINITY;
 /// The rows of an op that come with and without subgroup operations.
 const BOTH: [&str; 2] = ["", "_subgroup"];
 
-fn device() -> Option<Device> {
-    Device::open("wgpu").inspect_err(|e| println!("passed over: {e}")).ok()
-}
-
 fn run<O: Op>(device: &Device, problem: &str, row: &str, operands: &[Option<&Tensor>]) -> Results {
     run_row(&problem.parse::<O>().unwrap(), device, Some(row), operands).unwrap()
 }
@@ -37,7 +37,7 @@ fn read<T: Elem>(results: &Results, i: usize) -> Result<Vec<T>> {
 
 #[test]
 fn argmax_takes_the_lowest_of_several_and_nan_first() {
-    let Some(d) = device() else { return };
+    let Some(d) = own_adapter() else { return };
     for both in BOTH {
         let place = |x: &[f32]| {
             let x_on = tensor(&d, x, &[1, x.len()]);
@@ -59,7 +59,7 @@ fn argmax_takes_the_lowest_of_several_and_nan_first() {
 
 #[test]
 fn topk_orders_ties_by_place_and_nan_first() {
-    let Some(d) = device() else { return };
+    let Some(d) = own_adapter() else { return };
     let top = |x: &[f32], k: usize| {
         let on = tensor(&d, x, &[1, x.len()]);
         let results = run::<TopK>(&d, &format!("topk(cols={},k={k})", x.len()), "topk__wgsl", &[Some(&on)]);
@@ -86,7 +86,7 @@ fn topk_orders_ties_by_place_and_nan_first() {
 
 #[test]
 fn extremes_with_nan_are_nan() {
-    let Some(d) = device() else { return };
+    let Some(d) = own_adapter() else { return };
     let extreme = |kind: &str, inner: usize, row: &str, x: &[f32]| {
         let len = x.len() / inner;
         let problem = format!("reduce(kind={kind},len={len},inner={inner})");
@@ -109,7 +109,7 @@ fn extremes_with_nan_are_nan() {
 
 #[test]
 fn labels_are_checked_and_rows_that_do_not_count_are_not_read() {
-    let Some(d) = device() else { return };
+    let Some(d) = own_adapter() else { return };
     let logits = tensor(&d, &[0.0, 0.0, NAN, INF, 1.0, -INF, 3.0, 3.0], &[4, 2]);
     for both in BOTH {
         let row = format!("cross_entropy__wgsl{both}");
@@ -150,7 +150,7 @@ fn labels_are_checked_and_rows_that_do_not_count_are_not_read() {
 
 #[test]
 fn an_attention_that_saw_nothing_is_not_read() {
-    let Some(d) = device() else { return };
+    let Some(d) = own_adapter() else { return };
     let mut a = [1f32; 16];
     (a[0], a[12]) = (NAN, NAN);
     let (a, b) = (tensor(&d, &a, &[1, 4, 1, 4]), tensor(&d, &[3f32; 16], &[1, 4, 1, 4]));
@@ -167,7 +167,7 @@ fn an_attention_that_saw_nothing_is_not_read() {
 
 #[test]
 fn what_stands_beside_a_result_stays() {
-    let Some(d) = device() else { return };
+    let Some(d) = own_adapter() else { return };
     let values: Vec<f32> = (0..15).map(|i| i as f32 - 4.0).collect();
     for both in BOTH {
         // Three rows of five: the first begins and the last ends within a word.

@@ -1,8 +1,10 @@
 //! Which problems a check or a bench is about.
 
 use super::operands::{Arrangement, Call};
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::ops::{AnyCase, CATALOG};
+use std::collections::HashSet;
 
 /// What a name has to match, and the text that says so in messages.
 pub struct Pattern<'a> {
@@ -87,6 +89,15 @@ pub fn cases(op: &Pattern<'_>, case: &Pattern<'_>) -> Result<Vec<AnyCase>> {
     let matching = |c: &AnyCase| !c.name.is_empty() && case.matches(c.name) || case.matches(&c.problem.text());
     let chosen: Vec<AnyCase> = all.into_iter().filter(matching).collect();
     if chosen.is_empty() { Err(Error::parse("a choice of cases", &case.text, why)) } else { Ok(chosen) }
+}
+
+impl Call {
+    /// Calls with their operands in the formats that a device's kernels read, each once.
+    pub fn for_device(calls: Vec<Call>, device: &Device) -> Vec<Call> {
+        let mut seen = HashSet::new();
+        let adapted = calls.into_iter().map(|c| Call { problem: c.problem.for_device(device), ..c });
+        adapted.filter(|c| seen.insert((c.case, c.problem.text()))).collect()
+    }
 }
 
 impl From<AnyCase> for Call {

@@ -63,6 +63,7 @@ pub use tape::recomputed;
 
 use crate::backend::{Kernels, cpu::Cpu, cuda::Cuda, wgpu::Wgpu};
 use crate::cost::Cost;
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 use std::fmt::{Debug, Display};
@@ -169,6 +170,11 @@ pub trait Op:
     }
     /// Problems for tests and benches.
     fn cases() -> Vec<Case<Self>>;
+    /// The same problem with its operands in the formats that a device's kernels read, for checks and benches: cases in
+    /// panels of one backend are plain on another.
+    fn for_device(&self, _: &Device) -> Self {
+        self.clone()
+    }
     /// The results by plain loops, as the paper or the definition has them. Operands are in row-major order of their
     /// logical shape; absent ones are `None`. Rows that `rows` does not want may hold anything; results that the
     /// problem lacks are empty.
@@ -237,20 +243,7 @@ pub(crate) fn first(results: Results) -> Tensor {
     first.expect("run() returns every result that the problem has")
 }
 
-/// Tables of the GPU backends for ops that have no kernels there yet: empty, and written down.
-macro_rules! no_gpu_kernels {
-    ($Op:ty) => {
-        impl $crate::backend::Kernels<$crate::backend::wgpu::Wgpu> for $Op {
-            const KERNELS: &'static [$crate::backend::Kernel<$crate::backend::wgpu::Wgpu, Self>] = &[];
-        }
-        impl $crate::backend::Kernels<$crate::backend::cuda::Cuda> for $Op {
-            const KERNELS: &'static [$crate::backend::Kernel<$crate::backend::cuda::Cuda, Self>] = &[];
-        }
-    };
-}
-pub(crate) use no_gpu_kernels;
-
-/// The table of a backend for an op that has no kernels there yet: empty, and written down.
+/// The table of the CUDA backend for an op that has no kernels there yet: empty, and written down.
 macro_rules! no_cuda_kernels {
     ($Op:ty) => {
         impl $crate::backend::Kernels<$crate::backend::cuda::Cuda> for $Op {

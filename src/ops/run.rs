@@ -340,6 +340,8 @@ pub trait AnyOp: Send + Sync {
         inputs: &[Option<&Tensor>],
         outs: &mut [TensorMut<'_>],
     ) -> Result<()>;
+    /// The same problem with its operands in the formats that a device's kernels read.
+    fn for_device(&self, device: &Device) -> Box<dyn AnyOp>;
     /// The oracle.
     fn reference(&self, inputs: &[Option<Vec<f64>>], rows: Sample) -> Vec<Vec<f64>>;
     /// The plain computation in f32.
@@ -381,6 +383,9 @@ impl<O: Op> AnyOp for O {
         outs: &mut [TensorMut<'_>],
     ) -> Result<()> {
         run_row_into(self, device, row, inputs, outs)
+    }
+    fn for_device(&self, device: &Device) -> Box<dyn AnyOp> {
+        Box::new(Op::for_device(self, device))
     }
     fn reference(&self, inputs: &[Option<Vec<f64>>], rows: Sample) -> Vec<Vec<f64>> {
         Op::reference(self, inputs, rows)

@@ -17,3 +17,9 @@ pub fn adapter() -> Option<&'static Device> {
     });
     adapter.as_ref()
 }
+
+/// As [`adapter`], opened anew: for tests whose counters and errors nobody else may touch.
+#[allow(dead_code)] // not every test file needs one
+pub fn own_adapter() -> Option<Device> {
+    adapter().map(|_| Device::open("wgpu").unwrap())
+}

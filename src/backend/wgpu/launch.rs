@@ -9,6 +9,7 @@ use std::ops::Range;
 
 /// One storage binding: a part of a buffer, or nothing where an optional operand is absent.
 #[derive(Clone, Copy)]
+#[cfg_attr(not(feature = "wgpu"), allow(dead_code))] // read by the device that is not there
 pub struct Bind<'a> {
     pub(super) buffer: Option<&'a Buffer>,
     /// The first element, in elements of the buffer.
@@ -56,6 +57,7 @@ impl<'a> Bind<'a> {
 }
 
 /// A dispatch in the making.
+#[cfg_attr(not(feature = "wgpu"), allow(dead_code))] // read by the device that is not there
 pub struct Call<'a> {
     device: &'a Device,
     /// The kernel's name: the pipeline's label.

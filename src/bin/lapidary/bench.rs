@@ -80,14 +80,15 @@ pub fn run(args: &Args, shared: &Shared) -> Result<Status> {
             .map(|()| Status::Success);
     }
     let mut calls = chosen(args)?;
+    if args.problem.is_empty() {
+        calls = Call::for_device(calls, &devices[0]);
+        calls.retain(|call| call.kernel(&devices[0], None).map_err(|e| note(&format!("left out: {e}"))).is_ok());
+    }
     if let (Some(row), true) = (&args.row, args.problem.is_empty()) {
         calls.retain(|call| call.kernel(&devices[0], Some(row)).is_ok());
         if calls.is_empty() {
             return Err(Error::parse("--row", row, "no kernel of this name takes any of the problems"));
         }
-    }
-    if args.problem.is_empty() {
-        calls.retain(|call| call.kernel(&devices[0], None).map_err(|e| note(&format!("left out: {e}"))).is_ok());
     }
     bench(&calls, &devices, Options { stop, row: args.row.as_deref() }, shared.json)
 }

@@ -60,6 +60,7 @@ pub fn run(args: &Args, shared: &Shared) -> Result<Status> {
     let row = args.row.as_deref();
     let mut calls = chosen(args)?;
     if args.problems.is_empty() {
+        calls = Call::for_device(calls, &device);
         calls.retain(|c| row.is_none() || c.kernel(&device, row).is_ok());
     }
     if let (Some(row), true) = (row, calls.is_empty()) {

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 pub fn run(shared: &Shared) -> Result<Status> {
     let all = cases(&Pattern::any(), &Pattern::any())?;
-    let calls: Vec<Call> = Preset::Headline.choose(all).into_iter().map(Call::from).collect();
+    let device = shared.device()?;
+    let calls = Preset::Headline.choose(all).into_iter().map(Call::from).collect();
+    let calls = Call::for_device(calls, &device);
     let stop = Stop { budget: Duration::from_millis(500), ..Stop::default() };
-    bench(&calls, &[shared.device()?], Options { stop, row: None }, shared.json)
+    bench(&calls, &[device], Options { stop, row: None }, shared.json)
 }

@@ -143,6 +143,16 @@ impl Op for Gemm {
     fn cases() -> Vec<Case<Self>> {
         cases::cases()
     }
+    /// Panels are the CPU's.
+    fn for_device(&self, device: &Device) -> Self {
+        let format = match self.format {
+            format if device.as_cpu().is_some() => format,
+            Format::Panels { .. } => Format::Plain,
+            Format::BlockPanels { quant, .. } => Format::Blocks(quant),
+            format => format,
+        };
+        Gemm { format, ..*self }
+    }
     fn reference<T: Real>(&self, inputs: &[Option<Vec<T>>], rows: Sample) -> Vec<Vec<T>> {
         reference::gemm(self, inputs, rows)
     }
