@@ -1,8 +1,8 @@
 // Rows of a table by their numbers.
 //
 // Bindings: table [rows, width] at any distances, of `x_dtype`, or of quantised blocks; ids [n]; out
-// contiguous, of `out_dtype`. The table may be a part of the whole one, whose rows begin with number `first`: rows that are
-// not in it keep what `out` holds, and other dispatches fill them.
+// contiguous, of `out_dtype`. The table may be a part of the whole one, some of its rows or of its columns: elements that
+// are not in it keep what `out` holds, and other dispatches fill them.
 //
 // Algorithm: an invocation writes 16 bytes of the result. Where rows are of whole quads of the table's vectors four elements
 // are one load of a vector; else they are read one by one, and may be of several rows. A quad of a block comes from two
@@ -13,7 +13,9 @@
 struct Params {
     at: vec4<u32>,
     total: u32, width: u32, stride: u32, count: u32,
-    first: u32, rows: u32, step: u32, fault_op: u32,
+    // The rows and columns of this part.
+    first: u32, rows: u32, first_column: u32, columns: u32,
+    step: u32, fault_op: u32,
 }
 @group(1) @binding(0) var<uniform> p: Params;
 @group(0) @binding(0) var<storage, read> x: array<vec4<u32>>;
@@ -77,7 +79,8 @@ fn quad_bits(first: u32) -> vec4<u32> {
         let e = min(first + k, p.total - 1u);
         let i = e / p.width;
         let row = row_of(i);
-        if row < p.rows { bits[k] = element(row, e - i * p.width); } else { bits[k] = old(e); }
+        let j = e - i * p.width - p.first_column;
+        if row < p.rows && j < p.columns { bits[k] = element(row, j); } else { bits[k] = old(e); }
     }
     return bits;
 }
