@@ -80,7 +80,7 @@ impl Peaks {
 
     /// An adapter does not tell the sizes of its caches: what 2 MiB are read at stands for problems up to that size.
     fn of_wgpu(device: &wgpu::Device) -> Result<Peaks> {
-        use wgpu::probe;
+        use crate::backend::wgpu::probe;
         let caps = Wgpu::caps(device);
         let (cached, large) = (2 << 20, if caps.software { 64 << 20 } else { 512 << 20 });
         let large = large.min(caps.binding_bytes as usize);

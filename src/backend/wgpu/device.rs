@@ -50,7 +50,10 @@ struct Pipeline {
 fn enumerate(backends: wgpu::Backends) -> Vec<wgpu::Adapter> {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
     descriptor.backends = backends;
-    descriptor.backend_options.noop.enable = backends.contains(wgpu::Backends::NOOP);
+    let noop = &mut descriptor.backend_options.noop;
+    noop.enable = backends.contains(wgpu::Backends::NOOP);
+    // As most large adapters have them, so that every kernel can be compiled.
+    (noop.subgroup_min_size, noop.subgroup_max_size) = (Some(32), Some(32));
     let mut adapters = pollster::block_on(wgpu::Instance::new(descriptor).enumerate_adapters(backends));
     adapters.sort_by_key(|a| match a.get_info().device_type {
         DeviceType::DiscreteGpu => 0,
