@@ -134,6 +134,15 @@ impl Device {
         }
     }
 
+    /// As [`open`](Device::open) for a name that begins with `wgpu`, with at most so many bytes in reach of one binding of a
+    /// shader: to see what a smaller adapter would do.
+    ///
+    /// # Errors
+    /// As [`open`](Device::open).
+    pub fn open_wgpu_within(name: &str, binding_bytes: u64) -> Result<Device> {
+        Ok(Device::of(Kind::Wgpu(wgpu::Device::open_within(name, binding_bytes)?)))
+    }
+
     /// The adapters that `wgpu` can open, each in a line, at the place that `wgpu:N` names it by.
     pub fn wgpu_adapters() -> Vec<String> {
         wgpu::Device::adapters()

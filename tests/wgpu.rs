@@ -4,7 +4,7 @@
 mod common;
 
 use common::{adapter, own_adapter};
-use lapidary::bench::{Arrangement, Operands, check_rows};
+use lapidary::bench::{Arrangement, Operands, check_rows, parse_call};
 use lapidary::checkpoint::Folder;
 use lapidary::golden::{Case, Outcome, find};
 use lapidary::models::llama::Llama;
@@ -159,6 +159,41 @@ fn what_operands_hold_is_not_trusted() {
     let ids = Tensor::from_slice(&device, &[2u32], &[1]).unwrap();
     assert_eq!(gather::gather(&table, &ids).unwrap().to_vec::<f32>().unwrap(), [5., 6.]);
     device.synchronise().unwrap();
+}
+
+/// Weights of products and tables of gathers are taken in ranges, everything else is refused.
+#[test]
+fn weights_may_be_larger_than_a_binding() {
+    if adapter().is_none() {
+        return;
+    }
+    let limit = 16 << 10;
+    let device = Device::open_wgpu_within("wgpu", limit).unwrap();
+    let mut checked = 0;
+    for text in [
+        "gemm(m=5,n=300,k=64,bias=true)",
+        "gemm(m=1,n=300,k=64,activation=gelu_erf,residual=true)",
+        "gemm(m=20,n=150,k=64,gated=true,activation=silu,out=bf16)",
+        "gemm(batch=2,m=3,n=201,k=64,lhs=bf16,rhs=bf16)",
+        "gemm(m=3,n=203,k=256,rhs=u8,format=q4_k)",
+        "gather(count=300,width=64,n=40)",
+        "gather(count=300,width=65,n=40,dtype=bf16,ids=i32)",
+        "gather(count=300,width=256,n=9,dtype=u8,format=q8_0,out=f32)",
+    ] {
+        let call = parse_call(text).unwrap();
+        assert!(call.problem.inputs().iter().any(|(_, o)| o.bytes() > limit), "{text} is not large");
+        let arrangements = Arrangement::standard(&*call.problem);
+        check_rows(&*call.problem, &device, None, &arrangements[..2], &mut |done| {
+            assert!(!done.too_large(), "{} {text} {}", done.kernel, done.arrangement.name());
+            assert_eq!(done.failure(), None, "{} {text} {}", done.kernel, done.arrangement.name());
+            checked += 1;
+        })
+        .unwrap();
+    }
+    assert!(checked >= 2 * 8, "{checked}");
+    let x = Tensor::zeros(&device, DType::F32, &[8 << 10]).unwrap();
+    let error = elementwise::exp(&x).unwrap_err();
+    assert!(matches!(error, Error::TooLarge { bytes: 32768, limit: 16384, .. }), "{error}");
 }
 
 #[test]

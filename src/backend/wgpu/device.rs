@@ -82,6 +82,14 @@ impl Device {
     /// # Errors
     /// There is no such adapter, or its driver refuses.
     pub fn open(name: &str) -> Result<Device> {
+        Device::open_within(name, u64::MAX)
+    }
+
+    /// As [`open`](Device::open), with bindings of at most so many bytes.
+    ///
+    /// # Errors
+    /// As [`open`](Device::open).
+    pub fn open_within(name: &str, binding_bytes: u64) -> Result<Device> {
         let fail = |why: String| Error::Device { device: name.into(), why };
         let adapters = enumerate(match name {
             "wgpu:noop" => wgpu::Backends::NOOP,
@@ -103,11 +111,11 @@ impl Device {
             [] => fail("there is no adapter: no driver for Vulkan, Metal or DirectX 12 answers".into()),
             known => fail(format!("no such adapter; there are: {}", known.join(", "))),
         })?;
-        Device::on(&adapter, None).map_err(fail)
+        Device::on(&adapter, binding_bytes).map_err(fail)
     }
 
-    /// A device on an adapter with everything that it has; `binding_bytes` lowers the limit of one binding, for tests.
-    fn on(adapter: &wgpu::Adapter, binding_bytes: Option<u64>) -> Result<Device, String> {
+    /// A device on an adapter with everything that it has; `binding_bytes` may lower the limit of one binding.
+    fn on(adapter: &wgpu::Adapter, binding_bytes: u64) -> Result<Device, String> {
         let info = adapter.get_info();
         let matrix_f16 = info.backend == wgpu::Backend::Noop
             || adapter.cooperative_matrix_properties().iter().any(|m| {
@@ -152,7 +160,7 @@ impl Device {
             workgroup_bytes: limits.max_compute_workgroup_storage_size,
             workgroups: limits.max_compute_workgroups_per_dimension,
             bindings: limits.max_storage_buffers_per_shader_stage,
-            binding_bytes: binding_bytes.unwrap_or(limits.max_storage_buffer_binding_size),
+            binding_bytes: binding_bytes.min(limits.max_storage_buffer_binding_size),
             buffer_bytes: limits.max_buffer_size,
             // Vectors of 16 bytes are read from every binding.
             binding_alignment: limits.min_storage_buffer_offset_alignment.max(16),
@@ -445,5 +453,22 @@ fn layout_entry(binding: u32, ty: wgpu::BufferBindingType, dynamic: bool) -> wgp
         visibility: wgpu::ShaderStages::COMPUTE,
         ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: dynamic, min_binding_size: None },
         count: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_device_is_an_error() {
+        let device = Device::open("wgpu:noop").unwrap();
+        let buffer = device.alloc(64).unwrap();
+        device.upload(&buffer, 0, &[1; 64]).unwrap();
+        device.synchronise().unwrap();
+        device.raw().destroy();
+        let outcome = device.upload(&buffer, 0, &[1; 64]).and_then(|()| device.synchronise());
+        let error = outcome.unwrap_err().to_string();
+        assert!(error.contains("wgpu:"), "{error}");
     }
 }
