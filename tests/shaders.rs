@@ -42,9 +42,8 @@ fn every_shader_compiles_with_every_constant() {
         let name = all[0].shader.name;
         let module =
             naga::front::wgsl::parse_str(source).unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(source)));
-        let validate =
-            |module: &naga::Module| Validator::new(ValidationFlags::all(), Capabilities::all()).validate(module);
-        let info = validate(&module).unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(source)));
+        let info = Validator::new(ValidationFlags::all(), Capabilities::all()).validate(&module);
+        let info = info.unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(source)));
         for compiled in all {
             let constants = compiled.constants.iter().map(|&(name, value)| (name.to_string(), value)).collect();
             let stage = naga::ShaderStage::Compute;

@@ -75,7 +75,7 @@ mod tests {
     fn sizes_are_rounded_by_at_most_an_eighth() {
         for bytes in [0u64, 1, 255, 256, 257, 4096, 5000, 1 << 20, (1 << 20) + 1, 131_072_000, 3 << 30] {
             let size = rounded(bytes);
-            assert!(size >= bytes && size % 256 == 0, "{bytes} to {size}");
+            assert!(size >= bytes && size.is_multiple_of(256), "{bytes} to {size}");
             assert!(size - bytes <= (bytes / 8).max(256), "{bytes} to {size}");
             assert_eq!(rounded(size), size);
         }
