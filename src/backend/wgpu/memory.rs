@@ -3,6 +3,10 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+/// Bytes that wait in a pool at most: enough for what a model's forward pass takes and gives back, and little beside the
+/// weights of a model that was let go.
+const POOL_BYTES: u64 = 1 << 30;
+
 /// Memory on the device. Dropping it gives it back to the pool at once: the queue's order keeps its next user apart from
 /// work that was recorded before.
 pub struct Buffer {
@@ -19,6 +23,10 @@ impl Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let mut free = self.pool.free();
+        // Beyond the limit it goes back to the driver, once work that was recorded is done with it.
+        if free.bytes + self.raw.size() > POOL_BYTES {
+            return;
+        }
         free.bytes += self.raw.size();
         free.by_size.entry(self.raw.size()).or_default().push(self.raw.clone());
     }
