@@ -4,7 +4,9 @@ use super::KvCache;
 use super::beam::Beams;
 use super::sampler::Sampling;
 use crate::ops::argmax::argmax;
-use crate::{Device, Error, Result, Tensor, no_grad};
+use crate::ops::concat::concat;
+use crate::ops::reduce;
+use crate::{DType, Device, Error, Result, Tensor, no_grad};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
@@ -283,8 +285,7 @@ impl Run<'_> {
     fn choose(&self, logits: &Tensor, step: usize, ended: &[bool]) -> Result<Vec<u32>> {
         let (sampling, vocabulary) = (&self.options.sampling, self.model.vocab_size());
         let mut chosen = if sampling.is_plain() {
-            finite(logits)?;
-            argmax(logits)?.to_vec::<u32>()?
+            greedy(logits)?
         } else {
             let mut scores = logits.to_vec::<f32>()?;
             let rows = scores.chunks_exact_mut(vocabulary).enumerate();
@@ -350,11 +351,16 @@ impl Run<'_> {
     }
 }
 
-/// A greedy choice among scores that are no numbers would go unseen.
-fn finite(logits: &Tensor) -> Result<()> {
-    let largest = crate::ops::reduce::max(logits, logits.shape().len() - 1)?.to_vec::<f32>()?;
+/// The highest of each sequence's scores, in one read: on a GPU a read is what a step waits for.
+fn greedy(logits: &Tensor) -> Result<Vec<u32>> {
+    let largest = reduce::max(logits, logits.shape().len() - 1)?;
+    // Numbers of a vocabulary are exact in f32 up to 2^24.
+    let ids = argmax(logits)?.reshape(largest.shape())?.to_dtype(DType::F32)?;
+    let both = concat(&[&largest, &ids], 0)?.to_vec::<f32>()?;
+    let (largest, ids) = both.split_at(both.len() / 2);
+    // A choice among scores that are no numbers would go unseen.
     match largest.iter().position(|x| !x.is_finite()) {
-        None => Ok(()),
+        None => Ok(ids.iter().map(|&id| id as u32).collect()),
         Some(row) => Err(Error::Config(format!(
             "the scores of sequence {row} have a largest value of {}: the weights or the input are broken",
             largest[row]
