@@ -371,13 +371,13 @@ impl Device {
     fn pipeline(&self, call: &Call<'_>) -> Result<Arc<Pipeline>> {
         let constants = call.constants.iter().map(|&(name, value)| (name, value.to_bits())).collect();
         let key = Key { shader: call.shader.id(), entry: call.entry, constants };
-        let mut pipelines = self.0.pipelines.lock().unwrap_or_else(|e| e.into_inner());
-        if let Some(known) = pipelines.get(&key) {
+        let pipelines = || self.0.pipelines.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(known) = pipelines().get(&key) {
             return Ok(known.clone());
         }
+        // Not under the lock: a compiler may take long, and other threads have other shaders to compile.
         let made = Arc::new(self.compile(call)?);
-        pipelines.insert(key, made.clone());
-        Ok(made)
+        Ok(pipelines().entry(key).or_insert(made).clone())
     }
 
     fn compile(&self, call: &Call<'_>) -> Result<Pipeline> {
