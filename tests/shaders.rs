@@ -2,6 +2,9 @@
 //! does nothing tells what would be compiled, and naga compiles it.
 #![cfg(feature = "wgpu")]
 
+mod common;
+
+use common::small_cases;
 use lapidary::bench::{Arrangement, Operands};
 use lapidary::ops::CATALOG;
 use lapidary::{Device, Format};
@@ -16,7 +19,7 @@ const BUDGET: u64 = 5_000_000;
 #[test]
 fn every_shader_compiles_with_every_constant() {
     let device = Device::open("wgpu:noop").unwrap();
-    for case in CATALOG.iter().flat_map(|entry| (entry.cases)()).filter(|c| c.within(BUDGET)) {
+    for case in small_cases(BUDGET) {
         let problem = &*case.problem.for_device(&device);
         let rows = problem.explain(&device, &[]);
         let rows: Vec<_> = rows.iter().filter(|r| r.unsupported.is_none()).collect();
