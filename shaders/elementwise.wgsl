@@ -63,10 +63,6 @@ fn quad_bits(i: u32) -> vec4<u32> {
     return encode4(out_dtype, apply(u, v, w));
 }
 
-// The larger and the smaller; NaN where either is NaN.
-fn larger(x: vec4<f32>, y: vec4<f32>) -> vec4<f32> { return keep_nan(select(x, y, y > x), y); }
-fn smaller(x: vec4<f32>, y: vec4<f32>) -> vec4<f32> { return keep_nan(select(x, y, y < x), y); }
-
 // Derivatives of the gates, σ + x·σ(u)·σ(-u)·u' for σ = σ(u). σ(-u), not 1 - σ(u): that would lose the digits that a large
 // x multiplies. Beyond ±100 σ is 0 or 1 exactly.
 fn slope(x: vec4<f32>, u: vec4<f32>, du: vec4<f32>) -> vec4<f32> {

@@ -10,10 +10,6 @@ const MEAN = 1u;
 const ROOT = 2u;
 override finish: u32 = 0u;
 
-// The larger and the smaller; NaN where either is NaN.
-fn larger(x: vec4<f32>, y: vec4<f32>) -> vec4<f32> { return keep_nan(select(x, y, y > x), y); }
-fn smaller(x: vec4<f32>, y: vec4<f32>) -> vec4<f32> { return keep_nan(select(x, y, y < x), y); }
-
 fn nothing() -> vec4<f32> {
     switch kind {
         case LARGEST: { return vec4(-infinity()); }

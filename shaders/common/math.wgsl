@@ -11,6 +11,10 @@ fn keep_nan(y: vec4<f32>, x: vec4<f32>) -> vec4<f32> {
     return select(y, x, (bitcast<vec4<u32>>(x) & vec4(0x7fffffffu)) > vec4(0x7f800000u));
 }
 
+// The larger and the smaller; NaN where either is NaN.
+fn larger(x: vec4<f32>, y: vec4<f32>) -> vec4<f32> { return keep_nan(select(x, y, y > x), y); }
+fn smaller(x: vec4<f32>, y: vec4<f32>) -> vec4<f32> { return keep_nan(select(x, y, y < x), y); }
+
 // 2^x; 0 below -126.5, infinite above 127.5. The exponent fields of n = -127 and n = 128 are those of zero and infinity.
 fn exp2_4(v: vec4<f32>) -> vec4<f32> {
     let x = clamp(v, vec4(-127.0), vec4(128.0));

@@ -16,7 +16,7 @@ fn first_word(at: u32) -> u32 { return at >> (2u - log_bytes(out_dtype)); }
 fn end_word(end: u32) -> u32 { return (end + per_word(out_dtype) - 1u) >> (2u - log_bytes(out_dtype)); }
 fn word_start(w: u32) -> u32 { return w << (2u - log_bytes(out_dtype)); }
 
-// The elements' bits, each in the low bits of a component, become the word's; those outside of `from` to `end` stay.
+// The elements' bits, each in the low bits of a component, become the word's; those outside of `begin` to `end` stay.
 fn store_word(w: u32, begin: u32, end: u32, bits: vec4<u32>) {
     var word = bits.x;
     switch log_bytes(out_dtype) {

@@ -1,11 +1,16 @@
 //! Walking up to three operands of one shape together.
 
+use crate::backend::Launch;
+use crate::backend::wgpu::{Wgpu, shader::Shader};
+use crate::dtype::DType;
+use crate::error::Result;
 use crate::layout::Layout;
 
 /// The most dimensions that are walked: those of a layout, and of patches taken out of one.
 pub const MAX_DIMS: usize = 8;
 
-/// How operands are walked: merged dimensions, and for each operand its strides in them.
+/// How operands are walked: merged dimensions, and for each operand its strides in them. Both are also parameters of shaders
+/// with `common/walk.wgsl`, eight words each.
 pub struct Walk {
     pub rank: usize,
     pub dims: [usize; MAX_DIMS],
@@ -15,11 +20,6 @@ pub struct Walk {
 }
 
 impl Walk {
-    /// As parameters of a shader with `common/walk.wgsl`: the merged extents or one operand's strides, eight words.
-    pub fn words(of: &[usize; MAX_DIMS]) -> [usize; 8] {
-        *of
-    }
-
     /// Whether an operand is one run of elements that begins at a multiple of four.
     pub fn is_run(&self, operand: usize, offset: usize) -> bool {
         self.rank == 1 && self.strides[operand][0] == 1 && offset.is_multiple_of(4)
@@ -69,4 +69,27 @@ impl Walk {
         }
         at
     }
+}
+
+/// Launches a shader with `common/view.wgsl`, `common/walk.wgsl` and `common/flat.wgsl`: operand 0, with any strides and of
+/// dtype `from`, to result 0 of dtype `to`.
+pub fn launch_view(
+    name: &'static str,
+    shader: &'static Shader,
+    l: &Launch<'_, Wgpu>,
+    from: DType,
+    to: DType,
+) -> Result<()> {
+    let walk = Walk::new([Some(*l.layout(0)), None, None]);
+    let out = l.output(0);
+    l.call(name, shader)
+        .dtype("x_dtype", from)
+        .constant("x_run", walk.is_run(0, l.layout(0).offset) && out.offset().is_multiple_of(4))
+        .constant("walk_quads", walk.has_quads(out.offset()))
+        .bind(l.input(0))
+        .bind(out)
+        .params(&[walk.rank, 0, 0])
+        .params(&walk.dims)
+        .params(&walk.strides[0])
+        .dispatch_flat(out, to)
 }

@@ -321,7 +321,7 @@ impl Device {
         let pipeline = self.pipeline(call)?;
         let mut params: Vec<u32> = Vec::with_capacity(PARAMS_BYTES as usize / 4);
         let mut entries = Vec::with_capacity(call.bindings.len() + 1);
-        let faults = call.faults_of.map(|op| (self.fault_op(op), self.recorder().faults.clone()));
+        let faults = call.faults_of.map(|op| self.fault_report(op));
         for (i, bind) in call.bindings.iter().enumerate() {
             let (resource, place) = self.binding(kernel, bind)?;
             params.push(place);

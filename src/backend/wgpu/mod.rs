@@ -95,6 +95,12 @@ pub fn segment(len: usize, least: usize, rows: usize) -> usize {
     len.div_ceil((WORKGROUPS / rows.max(1)).max(1)).next_multiple_of(4).max(least)
 }
 
+/// As [`segment`], of at least 4096 elements: the length and the number of the segments of a run.
+pub fn segments(len: usize, rows: usize) -> (usize, usize) {
+    let segment = segment(len, 4096, rows);
+    (segment, len.div_ceil(segment))
+}
+
 impl Backend for Wgpu {
     const NAME: &'static str = "wgpu";
     type Device = Device;

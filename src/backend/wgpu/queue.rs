@@ -281,14 +281,15 @@ impl Device {
         Err(Error::Index { op, value: word(1).into(), index: word(2) as usize, limit: word(3).into() })
     }
 
-    /// The number by which a kernel names its op in the report.
-    pub(super) fn fault_op(&self, op: &'static str) -> u32 {
-        let ops = &mut self.recorder().fault_ops;
+    /// The number by which a kernel names its op in the report, and the report.
+    pub(super) fn fault_report(&self, op: &'static str) -> (u32, wgpu::Buffer) {
+        let mut r = self.recorder();
+        let ops = &mut r.fault_ops;
         let place = ops.iter().position(|&known| known == op).unwrap_or(ops.len());
         if place == ops.len() {
             ops.push(op);
         }
-        place as u32
+        (place as u32, r.faults.clone())
     }
 
     /// Marks this place in the queue.

@@ -63,6 +63,17 @@ macro_rules! shader {
 }
 pub(crate) use shader;
 
+/// `rows_shader!(SUBGROUPS, "softmax", "dtype")`: as `shader!`, behind `common/rows_subgroup.wgsl` or `common/rows.wgsl` too.
+macro_rules! rows_shader {
+    ($subgroups:expr, $($name:literal),+ $(,)?) => {
+        match $subgroups {
+            true => $crate::backend::wgpu::shader::shader!($($name),+, "rows_subgroup"),
+            false => $crate::backend::wgpu::shader::shader!($($name),+, "rows"),
+        }
+    };
+}
+pub(crate) use rows_shader;
+
 #[cfg(feature = "wgpu")]
 impl Shader {
     /// Tells apart modules of one name with different parts.

@@ -1,7 +1,7 @@
 //! The place of the largest value in WGSL: `shaders/argmax.wgsl`.
 
 use super::Argmax;
-use crate::backend::wgpu::{Bind, Caps, Wgpu, always, row_lanes, segment, shader::shader};
+use crate::backend::wgpu::{Bind, Caps, Wgpu, always, row_lanes, segments, shader::rows_shader};
 use crate::backend::{Kernel, Kernels, Launch};
 use crate::error::Result;
 use crate::layout::Takes;
@@ -15,13 +15,9 @@ impl Kernels<Wgpu> for Argmax {
     ];
 }
 
-/// Values of a row's segment, at least.
-const SEGMENT: usize = 4096;
-
 /// The length and number of segments of a row.
 fn cut(op: &Argmax) -> (usize, usize) {
-    let segment = segment(op.cols, SEGMENT, op.rows);
-    (segment, op.cols.div_ceil(segment))
+    segments(op.cols, op.rows)
 }
 
 /// A number and a place for each segment, where there are several.
@@ -31,10 +27,7 @@ fn workspace(op: &Argmax, _: &Caps) -> usize {
 }
 
 fn launch<const SUBGROUPS: bool>(k: &Kernel<Wgpu, Argmax>, op: &Argmax, l: &mut Launch<'_, Wgpu>) -> Result<()> {
-    let shader = match SUBGROUPS {
-        true => shader!("argmax", "dtype", "order", "rows_subgroup"),
-        false => shader!("argmax", "dtype", "order", "rows"),
-    };
+    let shader = rows_shader!(SUBGROUPS, "argmax", "dtype", "order");
     let (segment, segments) = cut(op);
     let several = segments > 1;
     let pass = |from_found: bool, to_found: bool, cols: usize, segment: usize, segments: usize| {

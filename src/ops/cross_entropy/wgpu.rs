@@ -1,7 +1,7 @@
 //! Cross-entropy in WGSL: `shaders/cross_entropy.wgsl`.
 
 use super::CrossEntropy;
-use crate::backend::wgpu::{Wgpu, always, row_lanes, shader::shader};
+use crate::backend::wgpu::{Wgpu, always, row_lanes, shader::rows_shader};
 use crate::backend::{Kernel, Kernels, Launch};
 use crate::dtype::DType;
 use crate::error::Result;
@@ -21,10 +21,7 @@ fn launch<const SUBGROUPS: bool>(
     op: &CrossEntropy,
     l: &mut Launch<'_, Wgpu>,
 ) -> Result<()> {
-    let shader = match SUBGROUPS {
-        true => shader!("cross_entropy", "dtype", "math", "faults", "labels", "rows_subgroup"),
-        false => shader!("cross_entropy", "dtype", "math", "faults", "labels", "rows"),
-    };
+    let shader = rows_shader!(SUBGROUPS, "cross_entropy", "dtype", "math", "faults", "labels");
     let ignored = labels::ignored(op.labels, op.ignore);
     l.call(k.name, shader)
         .dtype("x_dtype", op.dtype)

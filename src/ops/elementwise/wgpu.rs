@@ -33,9 +33,9 @@ fn launch(k: &Kernel<Wgpu, Elementwise>, op: &Elementwise, l: &mut Launch<'_, Wg
         .param(walk.rank)
         .param_f32(op.a.0)
         .param_f32(op.b.0)
-        .params(&Walk::words(&walk.dims))
-        .params(&Walk::words(&walk.strides[0]))
-        .params(&Walk::words(&walk.strides[1]))
-        .params(&Walk::words(&walk.strides[2]))
+        .params(&walk.dims)
+        .params(&walk.strides[0])
+        .params(&walk.strides[1])
+        .params(&walk.strides[2])
         .dispatch_flat(out, op.out)
 }

@@ -5,7 +5,7 @@
 //! are; lhs is not rounded to meet quantised ones.
 
 use super::Gemm;
-use crate::backend::wgpu::shader::{Shader, shader};
+use crate::backend::wgpu::shader::{Shader, rows_shader, shader};
 use crate::backend::wgpu::{Bind, Call, Caps, Wgpu};
 use crate::backend::{Backend, Kernel, Kernels, Launch};
 use crate::dtype::{DType, Format};
@@ -236,20 +236,8 @@ fn launch_few<const SUBGROUPS: bool>(k: &Kernel<Wgpu, Gemm>, op: &Gemm, l: &mut 
     if op.m == 0 {
         return Ok(());
     }
-    let shader = match SUBGROUPS {
-        true => shader!(
-            "gemm_few",
-            "dtype",
-            "math",
-            "activation",
-            "epilogue",
-            "quant",
-            "product",
-            "rows_subgroup",
-            "row_out"
-        ),
-        false => shader!("gemm_few", "dtype", "math", "activation", "epilogue", "quant", "product", "rows", "row_out"),
-    };
+    let shader =
+        rows_shader!(SUBGROUPS, "gemm_few", "dtype", "math", "activation", "epilogue", "quant", "product", "row_out");
     let rhs = Rhs::new(op, l);
     let whole = Splits { count: 1, k: op.k };
     for piece in rhs.pieces(op, Wgpu::caps(l.device)) {

@@ -1,7 +1,10 @@
 //! Group norm in WGSL: `shaders/group_norm.wgsl` for the statistics, `shaders/group_norm_apply.wgsl` for the results.
 
 use super::GroupNorm;
-use crate::backend::wgpu::{Caps, Wgpu, always, row_lanes, segment, shader::shader};
+use crate::backend::wgpu::{
+    Caps, Wgpu, always, row_lanes, segments,
+    shader::{rows_shader, shader},
+};
 use crate::backend::{Kernel, Kernels, Launch};
 use crate::error::Result;
 
@@ -12,13 +15,9 @@ impl Kernels<Wgpu> for GroupNorm {
     ];
 }
 
-/// Elements of a group's segment, at least.
-const SEGMENT: usize = 4096;
-
 /// The length and number of segments of a group.
 fn cut(op: &GroupNorm) -> (usize, usize) {
-    let segment = segment(op.group_len(), SEGMENT, op.batch * op.groups);
-    (segment, op.group_len().div_ceil(segment))
+    segments(op.group_len(), op.batch * op.groups)
 }
 
 /// Two statistics of each group and of each segment.
@@ -31,10 +30,7 @@ fn launch<const SUBGROUPS: bool>(k: &Kernel<Wgpu, GroupNorm>, op: &GroupNorm, l:
     if groups * len == 0 {
         return Ok(());
     }
-    let shader = match SUBGROUPS {
-        true => shader!("group_norm", "dtype", "rows_subgroup"),
-        false => shader!("group_norm", "dtype", "rows"),
-    };
+    let shader = rows_shader!(SUBGROUPS, "group_norm", "dtype");
     let x = l.input(0);
     let (segment, segments) = cut(op);
     let pass = |merging: bool, lanes: u32, workgroups: usize| {

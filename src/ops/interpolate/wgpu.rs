@@ -36,22 +36,22 @@ fn launch(k: &Kernel<Wgpu, Interpolate>, op: &Interpolate, l: &mut Launch<'_, Wg
     }
     let first_words = table_words(op, op.in_h, op.out_h);
     let end_of_tables = first_words + table_words(op, op.in_w, op.out_w);
-    let pass = |l: &Launch<'_, Wgpu>, entry, at: usize, sizes: [usize; 2], [points, outputs, inner]: [usize; 3]| {
+    let pass = |down: bool, at: usize, sizes: [usize; 2], [points, outputs, inner]: [usize; 3]| {
         let mut axis = Axis::new(op, sizes[0], sizes[1]);
         if op.adjoint {
             axis = axis.transposed(sizes[0]);
         }
         let (words, [starts, taps, weights]) = axis.words();
         l.upload_scratch(at, &words)?;
-        let total = if entry == "down" { between(op) } else { planes * to_h * to_w * inner };
+        let total = if down { between(op) } else { planes * to_h * to_w * inner };
         l.call(k.name, shader!("interpolate", "dtype"))
-            .entry(entry)
+            .constant("down", down)
             .bind(l.input(0))
             .bind(l.output(0))
             .bind(l.scratch())
             .params(&[total, points, outputs, inner, at + starts, at + taps, at + weights, end_of_tables])
             .dispatch_many(total.div_ceil(WORKGROUP))
     };
-    pass(l, "down", 0, [op.in_h, op.out_h], [from_h, to_h, from_w * inner])?;
-    pass(l, "across", first_words, [op.in_w, op.out_w], [from_w, to_w, inner])
+    pass(true, 0, [op.in_h, op.out_h], [from_h, to_h, from_w * inner])?;
+    pass(false, first_words, [op.in_w, op.out_w], [from_w, to_w, inner])
 }

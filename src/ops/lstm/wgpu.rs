@@ -1,7 +1,7 @@
 //! The recurrence of an LSTM in WGSL: `shaders/lstm.wgsl`, a dispatch for each step.
 
 use super::Lstm;
-use crate::backend::wgpu::{Wgpu, always, row_lanes, shader::shader};
+use crate::backend::wgpu::{Wgpu, always, row_lanes, shader::rows_shader};
 use crate::backend::{Kernel, Kernels, Launch};
 use crate::error::Result;
 use crate::layout::Takes;
@@ -17,10 +17,7 @@ fn launch<const SUBGROUPS: bool>(k: &Kernel<Wgpu, Lstm>, op: &Lstm, l: &mut Laun
     if op.batch == 0 {
         return Ok(());
     }
-    let shader = match SUBGROUPS {
-        true => shader!("lstm", "dtype", "math", "rows_subgroup"),
-        false => shader!("lstm", "dtype", "math", "rows"),
-    };
+    let shader = rows_shader!(SUBGROUPS, "lstm", "dtype", "math");
     let [sequences, steps, ..] = l.layout(0).strides;
     // Without a step the state is handed on.
     (0..op.len.max(1)).try_for_each(|step| {

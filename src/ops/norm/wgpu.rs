@@ -2,7 +2,7 @@
 
 use super::{BIAS, Norm, OUT, RESIDUAL, SCALE, SHIFT, SUM, WEIGHT, X};
 use crate::backend::Launch;
-use crate::backend::wgpu::{Wgpu, row_lanes, shader::shader};
+use crate::backend::wgpu::{Wgpu, row_lanes, shader::rows_shader};
 use crate::error::Result;
 
 /// Launches the row of this name.
@@ -10,10 +10,7 @@ pub fn launch<const SUBGROUPS: bool>(name: &'static str, n: &Norm, l: &Launch<'_
     if n.cols == 0 {
         return Ok(());
     }
-    let shader = match SUBGROUPS {
-        true => shader!("norm", "dtype", "rows_subgroup", "row_out"),
-        false => shader!("norm", "dtype", "rows", "row_out"),
-    };
+    let shader = rows_shader!(SUBGROUPS, "norm", "dtype", "row_out");
     l.call(name, shader)
         .dtype("x_dtype", n.dtype)
         .dtype("out_dtype", n.out)

@@ -2,7 +2,10 @@
 //! over rows.
 
 use super::{DOUT, DSUM, NormBwd, SCALE, WEIGHT, X};
-use crate::backend::wgpu::{Bind, Caps, Columns, Wgpu, always, row_lanes, shader::shader};
+use crate::backend::wgpu::{
+    Bind, Caps, Columns, Wgpu, always, row_lanes,
+    shader::{rows_shader, shader},
+};
 use crate::backend::{Kernel, Kernels, Launch};
 use crate::error::Result;
 use crate::layout::Takes;
@@ -37,10 +40,7 @@ fn launch<const SUBGROUPS: bool>(k: &Kernel<Wgpu, NormBwd>, op: &NormBwd, l: &mu
     if op.cols == 0 {
         return Ok(());
     }
-    let shader = match SUBGROUPS {
-        true => shader!("norm_bwd", "dtype", "rows_subgroup"),
-        false => shader!("norm_bwd", "dtype", "rows"),
-    };
+    let shader = rows_shader!(SUBGROUPS, "norm_bwd", "dtype");
     let over_rows = op.products || op.sums;
     let quads = l.in_quads(X) && l.in_quads(DOUT);
     l.call(k.name, shader)

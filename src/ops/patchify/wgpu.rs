@@ -44,8 +44,8 @@ fn launch(k: &Kernel<Wgpu, Patchify>, op: &Patchify, l: &mut Launch<'_, Wgpu>) -
         .param(walk.rank)
         .param_f32(op.scale.0)
         .param(0)
-        .params(&Walk::words(&walk.dims))
-        .params(&Walk::words(&walk.strides[0]))
-        .params(&Walk::words(&walk.strides[1]))
+        .params(&walk.dims)
+        .params(&walk.strides[0])
+        .params(&walk.strides[1])
         .dispatch_flat(out, op.out)
 }

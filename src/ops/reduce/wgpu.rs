@@ -1,7 +1,10 @@
 //! Reductions in WGSL: `shaders/reduce.wgsl` where the reduced dimension is the last one, `shaders/reduce_columns.wgsl` else.
 
 use super::{Kind, Reduce};
-use crate::backend::wgpu::{Bind, Call, Caps, Columns, Wgpu, row_lanes, segment, shader::shader};
+use crate::backend::wgpu::{
+    Bind, Call, Caps, Columns, Wgpu, row_lanes, segments,
+    shader::{rows_shader, shader},
+};
 use crate::backend::{Kernel, Kernels, Launch};
 use crate::dtype::DType;
 use crate::error::{Result, Unsupported};
@@ -15,9 +18,6 @@ impl Kernels<Wgpu> for Reduce {
     ];
 }
 
-/// Values of a row's segment, at least.
-const SEGMENT: usize = 4096;
-
 fn rows(op: &Reduce) -> Result<(), Unsupported> {
     Unsupported::require("a reduction over the last dimension", op.inner == 1)
 }
@@ -28,8 +28,8 @@ fn columns(op: &Reduce) -> Result<(), Unsupported> {
 
 /// The length and number of segments of a row.
 fn cut(op: &Reduce) -> (usize, usize) {
-    let segment = segment(op.len, SEGMENT, op.outer);
-    (segment, op.len.div_ceil(segment).max(1))
+    let (segment, count) = segments(op.len, op.outer);
+    (segment, count.max(1))
 }
 
 fn rows_workspace(op: &Reduce, _: &Caps) -> usize {
@@ -75,10 +75,7 @@ fn passes<'a>(
 }
 
 fn launch<const SUBGROUPS: bool>(k: &Kernel<Wgpu, Reduce>, op: &Reduce, l: &mut Launch<'_, Wgpu>) -> Result<()> {
-    let shader = match SUBGROUPS {
-        true => shader!("reduce", "dtype", "math", "order", "fold", "rows_subgroup"),
-        false => shader!("reduce", "dtype", "math", "order", "fold", "rows"),
-    };
+    let shader = rows_shader!(SUBGROUPS, "reduce", "dtype", "math", "order", "fold");
     let (segment, segments) = cut(op);
     passes(
         op,

@@ -1,7 +1,7 @@
 //! Softmax in WGSL: `shaders/softmax.wgsl`.
 
 use super::Softmax;
-use crate::backend::wgpu::{Wgpu, always, row_lanes, shader::shader};
+use crate::backend::wgpu::{Wgpu, always, row_lanes, shader::rows_shader};
 use crate::backend::{Kernel, Kernels, Launch};
 use crate::error::Result;
 use crate::layout::Takes;
@@ -17,10 +17,7 @@ fn launch<const SUBGROUPS: bool>(k: &Kernel<Wgpu, Softmax>, op: &Softmax, l: &mu
     if op.cols == 0 {
         return Ok(());
     }
-    let shader = match SUBGROUPS {
-        true => shader!("softmax", "dtype", "math", "rows_subgroup", "row_out"),
-        false => shader!("softmax", "dtype", "math", "rows", "row_out"),
-    };
+    let shader = rows_shader!(SUBGROUPS, "softmax", "dtype", "math", "row_out");
     l.call(k.name, shader)
         .dtype("x_dtype", op.dtype)
         .dtype("out_dtype", op.dtype)

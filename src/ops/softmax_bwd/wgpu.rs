@@ -1,7 +1,7 @@
 //! The gradient of softmax in WGSL: `shaders/softmax_bwd.wgsl`.
 
 use super::SoftmaxBwd;
-use crate::backend::wgpu::{Wgpu, always, row_lanes, shader::shader};
+use crate::backend::wgpu::{Wgpu, always, row_lanes, shader::rows_shader};
 use crate::backend::{Kernel, Kernels, Launch};
 use crate::error::Result;
 use crate::layout::Takes;
@@ -22,10 +22,7 @@ fn launch<const SUBGROUPS: bool>(
     if op.cols == 0 {
         return Ok(());
     }
-    let shader = match SUBGROUPS {
-        true => shader!("softmax_bwd", "dtype", "rows_subgroup"),
-        false => shader!("softmax_bwd", "dtype", "rows"),
-    };
+    let shader = rows_shader!(SUBGROUPS, "softmax_bwd", "dtype");
     l.call(k.name, shader)
         .dtype("y_dtype", op.dtype)
         .constant("quads", l.in_quads(0) && l.in_quads(1))

@@ -41,8 +41,8 @@ fn launch(k: &Kernel<Wgpu, Unpatchify>, op: &Unpatchify, l: &mut Launch<'_, Wgpu
         .bind(Bind::NONE)
         .bind(out)
         .params(&[walk.rank, 0, 0])
-        .params(&Walk::words(&walk.dims))
-        .params(&Walk::words(&walk.strides[0]))
-        .params(&Walk::words(&walk.strides[1]))
+        .params(&walk.dims)
+        .params(&walk.strides[0])
+        .params(&walk.strides[1])
         .dispatch_flat(out, DType::F32)
 }
