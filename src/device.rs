@@ -22,7 +22,6 @@ struct Inner {
     memory: Counters,
 }
 
-#[allow(dead_code)] // the CUDA member is a frame: nothing opens it yet
 pub(crate) enum Kind {
     Cpu(cpu::Device),
     Wgpu(wgpu::Device),
@@ -129,7 +128,7 @@ impl Device {
             "cpu" if name == "cpu" => Device::cpu(),
             "cpu" => fail("the cpu has no index; choose threads with --threads or LAPIDARY_THREADS"),
             "wgpu" => Ok(Device::of(Kind::Wgpu(wgpu::Device::open(name)?))),
-            "cuda" | "emulator" => fail("its backend is a frame in this version: it has no kernels yet; use cpu"),
+            "cuda" | "emulator" => Ok(Device::of(Kind::Cuda(cuda::Device::open(name)?))),
             _ => fail("unknown; devices are cpu, wgpu, cuda and emulator"),
         }
     }
@@ -166,7 +165,7 @@ impl Device {
         match self.kind() {
             Kind::Cpu(d) => d.describe(),
             Kind::Wgpu(d) => d.describe(),
-            Kind::Cuda(d) => match *d {},
+            Kind::Cuda(d) => d.describe(),
         }
     }
 
@@ -186,6 +185,22 @@ impl Device {
         }
     }
 
+    /// The CUDA device behind the handle, if it is one: for probes.
+    pub(crate) fn as_cuda(&self) -> Option<&cuda::Device> {
+        match self.kind() {
+            Kind::Cuda(d) => Some(d),
+            _ => None,
+        }
+    }
+
+    /// The GPUs that `cuda` can open, each in a line, at the place that `cuda:N` names it by; or why there are none.
+    ///
+    /// # Errors
+    /// The driver is missing or has no device; the message says where it was looked for.
+    pub fn cuda_devices() -> std::result::Result<Vec<String>, String> {
+        cuda::Device::devices()
+    }
+
     /// The shaders that were compiled so far, for tools that look at them; none on a backend without shaders.
     pub fn compiled_shaders(&self) -> Vec<wgpu::shader::Compiled> {
         self.as_wgpu().map_or_else(Vec::new, wgpu::Device::compiled)
@@ -194,6 +209,12 @@ impl Device {
     /// How often recorded work was handed to the driver; 0 on a backend that runs work as it comes.
     pub fn submissions(&self) -> u64 {
         self.as_wgpu().map_or(0, wgpu::Device::submissions)
+    }
+
+    /// What the kernels that ran since the last call did, one line for each with a line of names first; `None` where none
+    /// ran, and on a device that does not count (all but the emulator).
+    pub fn meter(&self) -> Option<String> {
+        self.as_cuda().and_then(cuda::Device::meter)
     }
 
     /// The seconds that work takes on the device, by its own clock where it has one.
@@ -206,6 +227,25 @@ impl Device {
             work()?;
             B::seconds(d, &began, &B::stamp(d)?)
         })
+    }
+
+    /// Whether launches can be recorded and run again, which takes the host less time: on a CUDA device, unless it is being
+    /// profiled.
+    pub fn can_record(&self) -> bool {
+        self.as_cuda().is_some() && !self.0.profiler.enabled()
+    }
+
+    /// Records the launches of `work` instead of running them. Tensors that `work` reads or returns have the values of the
+    /// last [replay](Recording::replay), and must live as long as the recording is used; what it frees stays with the
+    /// recording.
+    ///
+    /// # Errors
+    /// Those of `work`; the device [cannot](Device::can_record); or `work` does what is no launch, such as an upload.
+    pub fn record<R>(&self, work: impl FnOnce() -> Result<R>) -> Result<(Recording, R)> {
+        match self.as_cuda().filter(|_| self.can_record()) {
+            Some(cuda) => cuda.record(work).map(|(recording, done)| (Recording(recording), done)),
+            None => Err(Error::NotSupported(format!("recording the launches of {}", self.describe()))),
+        }
     }
 
     /// The profiler.
@@ -235,7 +275,8 @@ impl Device {
             peak_bytes: m.peak.load(Ordering::Relaxed),
             pooled_bytes: match self.kind() {
                 Kind::Wgpu(d) => d.pooled_bytes(),
-                _ => 0,
+                Kind::Cuda(d) => d.pooled_bytes(),
+                Kind::Cpu(_) => 0,
             },
         }
     }
@@ -264,6 +305,19 @@ impl Device {
             }
             _ => None,
         }
+    }
+}
+
+/// Launches that were recorded by [`Device::record`].
+pub struct Recording(cuda::Recording);
+
+impl Recording {
+    /// Runs them again, on the same memory.
+    ///
+    /// # Errors
+    /// The device was lost.
+    pub fn replay(&self) -> Result<()> {
+        self.0.replay()
     }
 }
 

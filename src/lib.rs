@@ -6,7 +6,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | `error` `dtype` `layout` `cost` `random` | vocabulary; strides are in elements |
-//! | [`backend`] | how memory is had and work is submitted; nothing in it is named after an op: `cpu` (threads, buffers, vectors), `wgpu` (shaders, queue, pool), a frame of `cuda` |
+//! | [`backend`] | how memory is had and work is submitted; nothing in it is named after an op: `cpu` (threads, buffers, vectors), `wgpu` (shaders, queue, pool), `cuda` (drivers, launches, an emulator of PTX) |
 //! | [`profile`] | spans of kernels and layers; tables, JSON, traces |
 //! | `device` | [`Device`]: a backend's device with profiler and memory counters |
 //! | `tensor` | [`Tensor`]: storage, layout, dtype, format, place on the tape; data only |
@@ -60,7 +60,7 @@ pub mod train;
 
 pub use autograd::{Gradients, NoGrad, backward, no_grad};
 pub use cost::Cost;
-pub use device::{Device, MemoryUse};
+pub use device::{Device, MemoryUse, Recording};
 pub use dtype::{DType, Elem, Format, Quant, Scalar};
 pub use error::{Error, Result, Unsupported};
 pub use layout::{Layout, MAX_RANK, Shape, Takes};

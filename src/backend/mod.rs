@@ -2,6 +2,7 @@
 
 pub mod cpu;
 pub mod cuda;
+mod rate;
 pub mod wgpu;
 
 use crate::dtype::DType;

@@ -1,7 +1,8 @@
 //! What an adapter can do at most, measured by its own clock: chains of multiply-adds, and streams of reads.
 
 use super::shader::{Shader, shader};
-use super::{Bind, Buffer, Call, Device};
+use super::{Bind, Buffer, Call, Device, Wgpu};
+use crate::backend::rate::best;
 use crate::error::Result;
 
 /// Invocations of a workgroup of `probe.wgsl`.
@@ -10,8 +11,6 @@ const WORKGROUP: usize = 256;
 const WORKGROUPS: usize = 2048;
 /// Of a driver that runs shaders on the CPU.
 const SOFTWARE_WORKGROUPS: usize = 16;
-/// A measurement lasts at least this long.
-const SECONDS: f64 = 5e-3;
 
 /// f32 multiply-adds, floating-point operations per second.
 ///
@@ -46,7 +45,7 @@ pub fn read_bytes_per_second(device: &Device, bytes: usize) -> Result<f64> {
     let vectors = bytes / 16;
     let buffer = device.alloc(vectors * 16)?;
     let out = device.alloc(workgroups(device) * WORKGROUP * 4)?;
-    best(device, |steps| {
+    best::<Wgpu>(device, |steps| {
         let call =
             Call::new(device, "probe", shader!("probe")).entry("stream").bind(Bind::words(&buffer, vectors * 4, false));
         call.bind(Bind::words(&out, workgroups(device) * WORKGROUP, true)).params(&[steps, vectors]).dispatch([
@@ -72,27 +71,9 @@ fn rate(
     let workgroups = workgroups(device);
     let elements = workgroups * WORKGROUP;
     let out: Buffer = device.alloc(elements * 4)?;
-    best(device, |steps| {
+    best::<Wgpu>(device, |steps| {
         let call = Call::new(device, "probe", shader).entry(entry).bind(Bind::words(&out, elements, true));
         call.params(&[steps]).dispatch([workgroups, 1, 1])?;
         Ok(work(workgroups, steps))
-    })
-}
-
-/// The best rate of several runs, each of as many steps as make it long enough to be measured.
-fn best(device: &Device, mut run: impl FnMut(usize) -> Result<f64>) -> Result<f64> {
-    let mut timed = |steps: usize| -> Result<(f64, f64)> {
-        let began = device.stamp()?;
-        let work = run(steps)?;
-        Ok((device.seconds(&began, &device.stamp()?)?, work))
-    };
-    let mut steps = 1;
-    timed(steps)?;
-    while steps < 1 << 20 && timed(steps)?.0 < SECONDS {
-        steps *= 2;
-    }
-    (0..5).try_fold(0.0, |best: f64, _| {
-        let (seconds, work) = timed(steps)?;
-        Ok(best.max(work / seconds.max(1e-9)))
     })
 }
