@@ -2,13 +2,14 @@
 
 mod cases;
 mod cpu;
+mod cuda;
 mod grad;
 mod reference;
 mod wgpu;
 
 pub use super::activation::Activation;
 use super::problem::problem;
-use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, first, no_cuda_kernels, pack_rhs, run};
+use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, first, pack_rhs, run};
 use crate::autograd;
 use crate::backend::{Backend, cpu::Cpu};
 use crate::device::Device;
@@ -169,8 +170,6 @@ impl Op for Gemm {
         Some(grad::compose(self, inputs).map(|out| vec![out]))
     }
 }
-
-no_cuda_kernels!(Gemm);
 
 /// What follows a product.
 #[derive(Clone, Copy)]

@@ -2,13 +2,12 @@
 
 mod cases;
 mod cpu;
+mod cuda;
 mod reference;
 mod wgpu;
 
 use super::problem::problem;
-use super::{
-    Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, first, no_cuda_kernels, no_grad_of, run,
-};
+use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, first, no_grad_of, run};
 use crate::dtype::{DType, Format, PANEL_ROWS};
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -96,8 +95,6 @@ impl Op for PackRhs {
         no_grad_of(&saved.op, "weights that are trained stay plain")
     }
 }
-
-no_cuda_kernels!(PackRhs);
 
 /// A weight [n, k] (floats with any strides, or quantised blocks) in another format.
 ///
