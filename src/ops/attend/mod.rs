@@ -2,6 +2,7 @@
 //! and how CPU kernels read them. They stay two ops of the catalog; this is no op.
 
 pub(super) mod cpu;
+pub(super) mod cuda;
 pub(super) mod wgpu;
 
 use super::{Fill, Operand};

@@ -4,13 +4,14 @@
 
 mod cases;
 mod cpu;
+mod cuda;
 mod grad;
 mod reference;
 mod wgpu;
 
 use super::attend::{Attend, describe, described};
 use super::problem::problem;
-use super::{Case, Inputs, Op, Operand, Outputs, Real, Results, Sample, Saved, first, no_cuda_kernels, run};
+use super::{Case, Inputs, Op, Operand, Outputs, Real, Results, Sample, Saved, first, run};
 use crate::autograd;
 use crate::dtype::{DType, Scalar};
 use crate::error::{Error, Result};
@@ -126,8 +127,6 @@ impl Op for Attention {
         grad::grad(saved, grads)
     }
 }
-
-no_cuda_kernels!(Attention);
 
 /// Attention of `q` [batch, len_q, heads_q, head_dim] over `k` and `v` [batch, len_k, heads_kv, head_dim], all of one
 /// dtype, as [batch, len_q, heads_q, head_dim]. Slices of one fused tensor are taken as they lie.

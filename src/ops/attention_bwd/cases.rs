@@ -54,10 +54,17 @@ pub fn cases() -> Vec<Case<AttentionBwd>> {
         "len_q=90,len_k=335,head_dim=8,heads_q=2,heads_kv=2,batch=2,bias=true,bias_batch=2,bias_heads=2,segments=true,dbias=true",
         "len_q=60,len_k=60,head_dim=16,batch=3,segments=true,key_padding=true,lens_k=true,bias=true,window=20,dbias=true,dlse=true",
         // Dtypes and the scale.
+        "len_q=40,len_k=70,head_dim=96,dtype=bf16,out=bf16,causal=true",
+        "len_q=40,len_k=70,head_dim=128,dtype=f16,out=f16",
+        "len_q=40,len_k=70,head_dim=64,heads_q=2,heads_kv=1,dtype=f16,out=f16",
         "len_q=70,len_k=150,head_dim=40,heads_q=2,heads_kv=2,dtype=bf16",
         "len_q=70,len_k=70,head_dim=64,heads_q=2,heads_kv=1,dtype=bf16,out=bf16,causal=true",
         "len_q=33,len_k=129,head_dim=72,dtype=f16,out=f16,batch=2,key_padding=true",
         "len_q=20,len_k=20,head_dim=17,dtype=f16,out=bf16,dlse=true",
+        "len_q=100,len_k=90,head_dim=128,heads_q=4,heads_kv=2,dtype=bf16,out=bf16,causal=true",
+        "len_q=70,len_k=90,head_dim=200,dtype=f16,causal=true,window=20",
+        "len_q=40,len_k=130,head_dim=256,dtype=bf16",
+        "len_q=70,len_k=150,head_dim=32,batch=3,dtype=bf16,segments=true,key_padding=true,lens_k=true,bias=true,window=60,dbias=true",
         "len_q=20,len_k=30,head_dim=16,softmax_scale=0.5,out=bf16",
         "len_q=20,len_k=70,head_dim=16,softmax_scale=-0.4",
     ]);

@@ -3,12 +3,13 @@
 
 mod cases;
 mod cpu;
+mod cuda;
 mod reference;
 mod wgpu;
 
 use super::attend::{Attend, describe, described};
 use super::problem::problem;
-use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, first, no_cuda_kernels, run};
+use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, first, run};
 use crate::dtype::{DType, Scalar};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
@@ -25,7 +26,8 @@ problem! {
     ///
     /// and, summed over the queries of all heads that share the key, `dk[j] = softmax_scale · Σ_i ds[i, j] · q[i]` and
     /// `dv[j] = Σ_i p[i, j] · dout[i]`. `dbias[i, j]` is `ds[i, j]`, summed over the sequences and heads that share the
-    /// bias. `out` and `lse` may be those of attention over more keys than these: then the gradients are shares of the whole.
+    /// bias. Where `dtype` has 16 bits, `dout` (but for its product with `out`), `p` and `ds` may be rounded to it when they enter a
+    /// product. `out` and `lse` may be those of attention over more keys than these: then the gradients are shares of the whole.
     pub struct AttentionBwd("attention_bwd") {
         /// Of `q`, `k` and `v`.
         dtype: DType = DType::F32,
@@ -130,8 +132,6 @@ impl Op for AttentionBwd {
         reference::attention_bwd(self, inputs, rows)
     }
 }
-
-no_cuda_kernels!(AttentionBwd);
 
 /// The gradients of attention's operands, f32 of their shapes.
 #[derive(Clone, Debug)]

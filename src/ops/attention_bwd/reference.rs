@@ -13,7 +13,7 @@ pub fn attention_bwd<T: Real>(op: &AttentionBwd, inputs: &[Option<Vec<T>>], rows
         let (b, i, h) = (row / heads_q / len_q, row / heads_q % len_q, row % heads_q);
         for j in given.op.visible(i, given.keys(b)) {
             let (_, ds) = given.score(b, h, i, j);
-            add(dq, ds * scale, &given.k[given.key(b, j, h)..]);
+            add(dq, ds.rounded(op.dtype) * scale, &given.k[given.key(b, j, h)..]);
         }
     }
     let (mut dk, mut dv) = (zeros(batch * len_k * heads_kv, d), zeros(batch * len_k * heads_kv, d));
@@ -23,8 +23,8 @@ pub fn attention_bwd<T: Real>(op: &AttentionBwd, inputs: &[Option<Vec<T>>], rows
         for i in (0..if rows.wants(row) { len_q } else { 0 }).filter(seen) {
             for h in head * group..(head + 1) * group {
                 let (p, ds) = given.score(b, h, i, j);
-                add(dk, ds * scale, &given.q[given.query(b, i, h)..]);
-                add(dv, p, &given.dout[given.query(b, i, h)..]);
+                add(dk, ds.rounded(op.dtype) * scale, &given.q[given.query(b, i, h)..]);
+                add(dv, p.rounded(op.dtype), &given.rounded_dout[given.query(b, i, h)..]);
             }
         }
     }
@@ -60,6 +60,7 @@ struct Given<'a, T> {
     v: &'a [T],
     lse: &'a [T],
     dout: &'a [T],
+    rounded_dout: Vec<T>,
     bias: &'a [T],
     ids_q: &'a [T],
     ids_k: &'a [T],
@@ -79,6 +80,7 @@ impl<'a, T: Real> Given<'a, T> {
             v: operand(2),
             lse: operand(4),
             dout: operand(5),
+            rounded_dout: operand(5).iter().map(|x| x.rounded(op.dtype)).collect(),
             bias: operand(6),
             ids_q: operand(7),
             ids_k: operand(8),
@@ -133,7 +135,7 @@ impl<'a, T: Real> Given<'a, T> {
             s += self.bias[self.bias_row(b, h, i) * op.len_k + j];
         }
         let p = (s - self.lse[at]).exp();
-        (p, p * (dot(&self.dout[query..][..op.head_dim], &self.v[key..]) - self.delta[at]))
+        (p, p * (dot(&self.rounded_dout[query..][..op.head_dim], &self.v[key..]) - self.delta[at]))
     }
 }
 

@@ -2,12 +2,13 @@
 
 mod cases;
 mod cpu;
+mod cuda;
 mod grad;
 mod reference;
 mod wgpu;
 
 use super::problem::problem;
-use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, first, no_cuda_kernels, run};
+use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, first, run};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -73,8 +74,6 @@ impl Op for AttentionMerge {
         grad::grad(saved, grads)
     }
 }
-
-no_cuda_kernels!(AttentionMerge);
 
 /// Merges two pairs of attention's result [batch, len_q, heads, head_dim] and log-sum-exp [batch, heads, len_q], all f32,
 /// into the pair for the keys of both.
