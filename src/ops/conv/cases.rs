@@ -41,6 +41,8 @@ pub fn cases() -> Vec<Case<Conv>> {
         "x=f32,weight=bf16,channels_in=6,channels_out=3,size=8x9,kernel=3x3,stride=2x2,before=1x1",
         "x=f16,weight=f32,out=f16,channels_in=3,channels_out=9,size=33,kernel=4,stride=2,before=2,activation=relu",
         "x=f16,weight=f16,channels_in=4,channels_out=4,groups=4,size=9x9,kernel=3x3,out=bf16,activation=quick_gelu",
+        "x=bf16,weight=bf16,channels_in=8,channels_out=70,size=6x7,kernel=6x6,before=3x3,after=2x3,padding=circular",
+        "x=f16,weight=f16,out=f16,channels_in=72,channels_out=20,size=17,kernel=8,before=7,bias=true",
         "batch=0,channels_in=2,channels_out=8,size=5,kernel=3",
         "channels_in=0,channels_out=8,size=5,kernel=3,bias=true,activation=sigmoid",
         "channels_in=3,channels_out=0,size=5,kernel=3",

@@ -2,7 +2,9 @@
 
 mod cases;
 mod cpu;
+mod cuda;
 mod grad;
+mod product;
 mod reference;
 mod wgpu;
 
@@ -10,7 +12,7 @@ pub use super::activation::Activation;
 pub use super::convolution::{Axes, Padding};
 use super::convolution::{Geometry, check_groups, five, products};
 use super::problem::problem;
-use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, first, no_cuda_kernels, run};
+use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, first, run};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -158,8 +160,6 @@ impl Op for Conv {
         Some(grad::compose(self, inputs).map(|out| vec![out]))
     }
 }
-
-no_cuda_kernels!(Conv);
 
 /// How to convolve. Numbers are for depth, height and width; of a picture the last two count, of a sound the last.
 #[derive(Clone, Copy, Debug)]

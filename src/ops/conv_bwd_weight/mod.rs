@@ -2,14 +2,16 @@
 
 mod cases;
 mod cpu;
+mod cuda;
 mod grad;
+mod product;
 mod reference;
 mod wgpu;
 
 pub use super::conv::Options;
 use super::convolution::{Axes, Geometry, Padding, check_groups, five, products};
 use super::problem::problem;
-use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, conv, first, no_cuda_kernels, run};
+use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, conv, first, run};
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::layout::Shape;
@@ -121,8 +123,6 @@ impl Op for ConvBwdWeight {
         grad::grad(saved, grads)
     }
 }
-
-no_cuda_kernels!(ConvBwdWeight);
 
 /// The gradient of the weight of the convolution of `x` [batch, channels_in, d, h, w] with these options and `kernel` taps
 /// along depth, height and width, given that of its result, `grad` [batch, channels_out, …]: [channels_out,

@@ -29,6 +29,7 @@ pub fn cases() -> Vec<Case<ConvTranspose>> {
         // Types, and nothing at all.
         "x=bf16,weight=bf16,out=bf16,channels_in=6,channels_out=19,size=5x6,kernel=4x4,stride=2x2,bias=true",
         "x=f32,weight=f16,channels_in=6,channels_out=3,size=30,kernel=4,stride=2",
+        "x=f16,weight=f16,channels_in=130,channels_out=36,size=9,kernel=4,stride=2,bias=true",
         "batch=0,channels_in=2,channels_out=8,size=5,kernel=3",
         "channels_in=0,channels_out=8,size=5,kernel=3,bias=true",
         "channels_in=3,channels_out=0,size=5,kernel=3",

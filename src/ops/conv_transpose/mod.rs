@@ -2,14 +2,16 @@
 
 mod cases;
 mod cpu;
+mod cuda;
 mod grad;
+mod product;
 mod reference;
 mod wgpu;
 
 pub use super::convolution::Axes;
 use super::convolution::{check_groups, check_positive, five, products, reach};
 use super::problem::problem;
-use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, conv, first, no_cuda_kernels, run};
+use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, conv, first, run};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -150,8 +152,6 @@ impl Op for ConvTranspose {
         grad::grad(saved, grads)
     }
 }
-
-no_cuda_kernels!(ConvTranspose);
 
 /// How to convolve. Numbers are for depth, height and width; of a picture the last two count, of a sound the last.
 #[derive(Clone, Copy, Debug)]

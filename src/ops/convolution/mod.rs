@@ -5,6 +5,8 @@
 
 mod axes;
 pub(super) mod cpu;
+pub(super) mod cuda;
+pub(super) mod product;
 #[cfg(test)]
 mod tests;
 pub(super) mod wgpu;

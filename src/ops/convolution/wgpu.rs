@@ -1,15 +1,12 @@
-//! Convolutions in WGSL: how their products are cut and launched. `shaders/common/convolution.wgsl` says what they are.
+//! Convolutions in WGSL: how products are cut and launched. `shaders/common/convolution.wgsl` says what they are.
 
-use super::{Geometry, Padding};
+use super::Geometry;
+use super::product::{Cut, Product};
 use crate::backend::Launch;
 use crate::backend::wgpu::shader::{Shader, shader};
 use crate::backend::wgpu::{Call, Wgpu};
-use crate::dtype::DType;
 use crate::error::{Result, Unsupported};
-use crate::ops::activation::Activation;
 
-/// Rows of a product up to which it is computed straight from the input.
-const SUITS_ROWS: usize = 8;
 /// Columns and steps of a tile.
 const TILE_COLS: usize = 64;
 const TILE_DEPTH: usize = 16;
@@ -26,92 +23,7 @@ const POSITIONS: usize = 8;
 /// Invocations of a workgroup of the direct way.
 const DIRECT_WORKGROUP: usize = 128;
 
-/// A product of each group, of a factor and of what a window sees of x.
-pub(in crate::ops) struct Product {
-    pub window: Window,
-    pub padding: Padding,
-    /// Channels of x in a group.
-    pub channels: usize,
-    pub groups: usize,
-    pub batch: usize,
-    pub rows: usize,
-    pub cols: usize,
-    /// Steps.
-    pub depth: usize,
-    /// Elements of the result.
-    pub total: usize,
-    /// Its channels.
-    pub channels_out: usize,
-    pub x: DType,
-    pub factor: DType,
-    pub out: DType,
-    pub bias: bool,
-    pub activation: Activation,
-    pub spread: Spread,
-    /// Which way lanes lie when they gather: along the steps, or across.
-    pub lhs_along_depth: bool,
-    pub rhs_along_depth: bool,
-}
-
-/// Position o sees the points `o · stride + tap · dilation - before`.
-pub(in crate::ops) struct Window {
-    pub size: [usize; 3],
-    pub positions: [usize; 3],
-    pub taps: [usize; 3],
-    pub stride: [usize; 3],
-    pub dilation: [usize; 3],
-    pub before: [isize; 3],
-}
-
-impl Window {
-    pub fn of(g: &Geometry) -> Window {
-        Window {
-            size: g.size,
-            positions: g.outputs(),
-            taps: g.kernel,
-            stride: g.stride,
-            dilation: g.dilation,
-            before: g.before.map(|n| n as isize),
-        }
-    }
-}
-
-/// How positions of a window become those of a transposed convolution's result; the shader has the formulas.
-#[derive(Default)]
-pub(in crate::ops) struct Spread {
-    pub tap_step: [usize; 3],
-    pub every: [usize; 3],
-    pub phases: [usize; 3],
-    pub kernel: [usize; 3],
-    pub out_size: [usize; 3],
-    pub lead: [usize; 3],
-}
-
-/// How a product is cut.
-struct Cut {
-    /// Invocations along the rows of a tile, or rows of an invocation of the direct way.
-    rows_each: usize,
-    row_blocks: usize,
-    col_blocks: usize,
-    splits: usize,
-    split_depth: usize,
-}
-
-impl Cut {
-    /// Into parts of the steps, each a multiple of `unit`, so that there are enough of them.
-    fn split(self, present: usize, enough: usize, depth: usize, unit: usize, least: usize) -> Cut {
-        let wanted = enough.div_ceil(present.max(1)).min(depth / least).max(1);
-        let split_depth = depth.div_ceil(wanted).next_multiple_of(unit).max(unit);
-        Cut { splits: depth.div_ceil(split_depth).max(1), split_depth, ..self }
-    }
-}
-
 impl Product {
-    /// Whether the direct way is the better one.
-    pub fn is_narrow(&self) -> bool {
-        self.rows <= SUITS_ROWS
-    }
-
     fn tiles(&self) -> Cut {
         let tiles = |lanes_rows: usize| Cut {
             rows_each: lanes_rows,
@@ -262,11 +174,6 @@ impl Product {
         let cut = self.dot_products();
         self.call(name, shader, l, &cut).constant("slides", self.slides()).dispatch_many(self.dot_workgroups(&cut))?;
         self.add_splits(name, l, &cut)
-    }
-
-    /// Whether positions are as far from each other as taps along a line.
-    fn slides(&self) -> bool {
-        self.window.stride[2] == self.window.dilation[2]
     }
 
     /// Adds the splits, if there are several.

@@ -3,11 +3,12 @@
 mod axis;
 mod cases;
 mod cpu;
+mod cuda;
 mod reference;
 mod wgpu;
 
 use super::problem::{choice, problem};
-use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, first, no_cuda_kernels, run};
+use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, first, run};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -131,8 +132,6 @@ impl Op for Interpolate {
         Ok(vec![grads[0].as_ref().map(gradient).transpose()?])
     }
 }
-
-no_cuda_kernels!(Interpolate);
 
 /// How to resample.
 #[derive(Clone, Copy, Debug)]

@@ -2,12 +2,13 @@
 
 mod cases;
 mod cpu;
+mod cuda;
 mod grad;
 mod reference;
 mod wgpu;
 
 use super::problem::{choice, problem};
-use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, first, no_cuda_kernels, run};
+use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, first, run};
 use crate::dtype::{DType, Scalar};
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -138,8 +139,6 @@ impl Op for Patchify {
         grad::grad(saved, grads)
     }
 }
-
-no_cuda_kernels!(Patchify);
 
 /// Patches of planar pixels f32 `[b, c, h, w]` (a tubelet of 1) or `[b, c, t, h, w]`, as `[b, n, k]`: n patches in the order of
 /// time, rows and columns, of k values in the order of a convolution's weight.

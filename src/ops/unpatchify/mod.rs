@@ -2,14 +2,13 @@
 
 mod cases;
 mod cpu;
+mod cuda;
 mod reference;
 mod wgpu;
 
 use super::patchify::PatchOrder;
 use super::problem::problem;
-use super::{
-    Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, first, no_cuda_kernels, patchify, run,
-};
+use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, first, patchify, run};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -101,8 +100,6 @@ impl Op for Unpatchify {
         Ok(vec![grads[0].as_ref().map(patches).transpose()?])
     }
 }
-
-no_cuda_kernels!(Unpatchify);
 
 /// Patches `[b, n, k]` (n = t·gh·gw) as planar f32 `[b, c, frames, height, width]`; `sizes` is frames, height and width.
 /// Channels follow from k.
