@@ -2,7 +2,7 @@
 //!
 //! One folder per op holds everything that Rust says about it: `mod.rs` (the problem, its operands, results, cost and
 //! tolerance, and the function that people call), `reference.rs` (plain loops, the oracle), `cases.rs`, and a table of
-//! kernels per backend (`cpu.rs`, `wgpu.rs`, later `cuda.rs`). A new op is one folder and one word in
+//! kernels per backend (`cpu.rs`, `wgpu.rs`, `cuda.rs`). A new op is one folder and one word in
 //! [`for_each_op!`].
 //!
 //! Tensors have the last dimension innermost; strides are in elements.
@@ -242,16 +242,6 @@ pub(crate) fn first(results: Results) -> Tensor {
     let [first, ..] = results;
     first.expect("run() returns every result that the problem has")
 }
-
-/// The table of the CUDA backend for an op that has no kernels there yet: empty, and written down.
-macro_rules! no_cuda_kernels {
-    ($Op:ty) => {
-        impl $crate::backend::Kernels<$crate::backend::cuda::Cuda> for $Op {
-            const KERNELS: &'static [$crate::backend::Kernel<$crate::backend::cuda::Cuda, Self>] = &[];
-        }
-    };
-}
-pub(crate) use no_cuda_kernels;
 
 /// Runs an expression with a type name bound to the element type of a float or byte dtype.
 macro_rules! with_lane {

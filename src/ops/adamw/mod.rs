@@ -2,11 +2,12 @@
 
 mod cases;
 mod cpu;
+mod cuda;
 mod reference;
 mod wgpu;
 
 use super::problem::problem;
-use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, no_cuda_kernels, run_into};
+use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, run_into};
 use crate::device::Device;
 use crate::dtype::{DType, Scalar};
 use crate::error::{Error, Result};
@@ -87,8 +88,6 @@ impl Op for AdamW {
         reference::adamw(self, inputs)
     }
 }
-
-no_cuda_kernels!(AdamW);
 
 /// What does not change from step to step; the default is PyTorch's.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -12,6 +12,8 @@ pub fn cases() -> Vec<Case<Argmax>> {
         "rows=7,cols=517,dtype=bf16",
         // Of 40000 values in bf16 several are the largest.
         "rows=9,cols=40000,dtype=bf16",
+        // Rows in whole vectors of 16 bytes.
+        "rows=4,cols=3000,dtype=f16",
         "rows=4,cols=3001,dtype=f16",
     ]);
     cases.extend(Case::model(&[

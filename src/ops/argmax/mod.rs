@@ -2,13 +2,12 @@
 
 mod cases;
 mod cpu;
+mod cuda;
 mod reference;
 mod wgpu;
 
 use super::problem::problem;
-use super::{
-    Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, first, no_cuda_kernels, no_grad_of, run,
-};
+use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, first, no_grad_of, run};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -68,8 +67,6 @@ impl Op for Argmax {
         no_grad_of(&saved.op, "a place is no smooth function of the values")
     }
 }
-
-no_cuda_kernels!(Argmax);
 
 /// The place of the largest value along the last dimension (the lowest of several; NaN counts as the largest), as u32
 /// with that dimension gone.

@@ -5,11 +5,12 @@
 
 mod cases;
 mod cpu;
+mod cuda;
 mod reference;
 mod wgpu;
 
 use super::problem::problem;
-use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Tolerance, no_cuda_kernels, run_into};
+use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Tolerance, run_into};
 use crate::Cost;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -83,8 +84,6 @@ impl Op for CacheAppend {
         reference::cache_append(self, inputs)
     }
 }
-
-no_cuda_kernels!(CacheAppend);
 
 /// Writes `x` [batch, len, …] into `cache` [batch, capacity, …], whose dtype is that of `x` unless `x` is f32, from row
 /// `index[b]` (u32 [batch]) of each sequence on. Slices of a fused tensor are taken as they lie.

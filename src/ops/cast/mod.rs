@@ -2,13 +2,12 @@
 
 mod cases;
 mod cpu;
+mod cuda;
 mod reference;
 mod wgpu;
 
 use super::problem::problem;
-use super::{
-    Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, first, no_cuda_kernels, no_grad_of, run,
-};
+use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, first, no_grad_of, run};
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::layout::Shape;
@@ -71,8 +70,6 @@ impl Op for Cast {
         }
     }
 }
-
-no_cuda_kernels!(Cast);
 
 impl Tensor {
     /// The same values in another dtype; itself where it has it already. Floats are rounded to nearest even; integers

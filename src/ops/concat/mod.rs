@@ -2,6 +2,7 @@
 
 mod cases;
 mod cpu;
+mod cuda;
 mod parts;
 mod reference;
 mod wgpu;
@@ -9,7 +10,7 @@ mod wgpu;
 pub use parts::Parts;
 
 use super::problem::problem;
-use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, first, no_cuda_kernels, run};
+use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, first, run};
 use crate::backend::MAX_IN;
 use crate::dtype::{DType, Format};
 use crate::error::{Error, Result};
@@ -81,8 +82,6 @@ impl Op for Concat {
         Ok(out.split(1, &saved.op.parts)?.into_iter().map(Some).collect())
     }
 }
-
-no_cuda_kernels!(Concat);
 
 /// Tensors one behind the other along dimension `dim`. More than twelve are joined in several steps; one alone is given
 /// back as it is. Of quantised blocks, rows can be joined.

@@ -12,6 +12,7 @@ pub fn cases() -> Vec<Case<Copy>> {
         "shape=2x0x3",
         "shape=100x100,dtype=i32",
         "shape=5x6x7,dtype=f16",
+        "shape=3x70x90,dtype=f16",
         "shape=9x4,dtype=u32",
     ]);
     cases.extend(Case::model(&[("", "shape=1x197x12x64"), ("", "shape=4096x4096")]));

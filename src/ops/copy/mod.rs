@@ -2,11 +2,12 @@
 
 mod cases;
 mod cpu;
+mod cuda;
 mod reference;
 mod wgpu;
 
 use super::problem::problem;
-use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, first, no_cuda_kernels, run};
+use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, first, run};
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::layout::Shape;
@@ -56,8 +57,6 @@ impl Op for Copy {
         Ok(vec![grads[0].clone()])
     }
 }
-
-no_cuda_kernels!(Copy);
 
 impl Tensor {
     /// The same values in row-major order without gaps: itself if it is so already, else a copy.

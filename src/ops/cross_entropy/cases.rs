@@ -11,7 +11,10 @@ pub fn cases() -> Vec<Case<CrossEntropy>> {
         "rows=33,classes=1000,labels=u32",
         "rows=4,classes=2500,dtype=bf16,weights=true",
         "rows=6,classes=1023,dtype=f16",
+        "rows=2,classes=20000,dtype=bf16",
         "rows=3,classes=1025,dtype=bf16,labels=u32,ignore=1000",
+        // Rows in whole vectors of 16 bytes.
+        "rows=5,classes=1024,dtype=f16",
         "rows=0,classes=5,weights=true",
         "rows=0,classes=0",
     ]);

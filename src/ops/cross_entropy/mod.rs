@@ -2,12 +2,13 @@
 
 mod cases;
 mod cpu;
+mod cuda;
 mod grad;
 mod reference;
 mod wgpu;
 
 use super::problem::problem;
-use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Results, Sample, Saved, first, no_cuda_kernels, run};
+use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Results, Sample, Saved, first, run};
 use super::{elementwise, labels, reduce};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -79,8 +80,6 @@ impl Op for CrossEntropy {
         grad::grad(saved, grads)
     }
 }
-
-no_cuda_kernels!(CrossEntropy);
 
 /// What a loss may be told; by default all rows with a label that is not negative count alike.
 #[derive(Clone, Copy, Debug)]

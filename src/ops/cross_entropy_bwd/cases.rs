@@ -11,6 +11,9 @@ pub fn cases() -> Vec<Case<CrossEntropyBwd>> {
         "rows=33,classes=1000,labels=u32",
         "rows=4,classes=2501,dtype=bf16,weights=true",
         "rows=6,classes=1023,dtype=f16,grad_lse=true",
+        // Rows in whole vectors of 16 bytes.
+        "rows=5,classes=1024,dtype=f16",
+        "rows=5,classes=1000,dtype=bf16",
         "rows=0,classes=5,weights=true",
         "rows=0,classes=0",
     ]);

@@ -2,12 +2,13 @@
 
 mod cases;
 mod cpu;
+mod cuda;
 mod reference;
 mod wgpu;
 
 use super::cross_entropy::Options;
 use super::problem::problem;
-use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, first, labels, no_cuda_kernels, run};
+use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, first, labels, run};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -79,8 +80,6 @@ impl Op for CrossEntropyBwd {
         reference::cross_entropy_bwd(self, inputs, rows)
     }
 }
-
-no_cuda_kernels!(CrossEntropyBwd);
 
 /// The gradient of the logits [rows, classes], f32, from those of [`cross_entropy`](super::cross_entropy)'s results, f32
 /// [rows]. `lse` is its second result.

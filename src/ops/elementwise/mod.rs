@@ -2,13 +2,14 @@
 
 mod cases;
 mod cpu;
+mod cuda;
 mod grad;
 mod reference;
 mod wgpu;
 
 use super::activation::Activation;
 use super::problem::{choice, problem};
-use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Saved, first, no_cuda_kernels, run};
+use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Saved, first, run};
 use crate::dtype::{DType, Scalar};
 use crate::error::{Error, Result};
 use crate::layout::{MAX_RANK, Shape};
@@ -176,8 +177,6 @@ impl Op for Elementwise {
         grad::grad(saved, grads)
     }
 }
-
-no_cuda_kernels!(Elementwise);
 
 /// `kind` of operands that repeat along dimensions of extent 1 (and in front) as in NumPy, into dtype `out`. `a` and `b`
 /// are the numbers of `affine` and `clamp`, else 0.

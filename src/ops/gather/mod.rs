@@ -2,12 +2,13 @@
 
 mod cases;
 mod cpu;
+mod cuda;
 mod grad;
 mod reference;
 mod wgpu;
 
 use super::problem::problem;
-use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, first, no_cuda_kernels, run};
+use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, first, run};
 use crate::dtype::{DType, Format};
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -99,8 +100,6 @@ impl Op for Gather {
         grad::grad(saved, grads)
     }
 }
-
-no_cuda_kernels!(Gather);
 
 /// Rows of `table` [count, width] by `ids` (u32 or i32, of any shape): [..., width], in the table's dtype, of a table of
 /// quantised blocks in f32.

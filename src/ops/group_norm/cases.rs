@@ -11,6 +11,10 @@ pub fn cases() -> Vec<Case<GroupNorm>> {
         "batch=1,channels=3,inner=7001,groups=1,affine=true",
         "batch=2,channels=4,inner=30,groups=2,dtype=bf16,out=bf16,silu=true,affine=true",
         "batch=1,channels=4,inner=17,groups=1,dtype=f16,out=f32",
+        // Rows in whole vectors of 16 bytes.
+        "batch=2,channels=8,inner=64,groups=2,affine=true,silu=true",
+        "batch=2,channels=8,inner=64,groups=2,dtype=bf16,out=bf16,affine=true,silu=true",
+        "batch=2,channels=8,inner=64,groups=2,dtype=f16,out=f16",
         "batch=0,channels=4,inner=4,groups=2",
         "batch=2,channels=4,inner=0,groups=2,affine=true",
     ]);

@@ -2,12 +2,13 @@
 
 mod cases;
 mod cpu;
+mod cuda;
 mod grad;
 mod reference;
 mod wgpu;
 
 use super::problem::problem;
-use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, first, no_cuda_kernels, run};
+use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, first, run};
 use crate::dtype::{DType, Scalar};
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -91,8 +92,6 @@ impl Op for GroupNorm {
         Some(grad::compose(self, inputs).map(|out| vec![out]))
     }
 }
-
-no_cuda_kernels!(GroupNorm);
 
 /// What else a group norm does; [`Default`]: an eps of 1e-5, no activation, the dtype of `x`.
 #[derive(Clone, Copy, Debug)]

@@ -16,6 +16,8 @@ pub fn cases() -> Vec<Case<LayerNorm>> {
         "rows=4,cols=100,dtype=bf16,residual=true",
         "rows=3,cols=1000,dtype=f16,out=f16",
         "rows=3,cols=70,out=bf16,modulated=true,groups=3,weight=true",
+        // Rows in whole vectors of 16 bytes.
+        "rows=5,cols=1032,dtype=bf16,out=bf16,weight=true,bias=true",
         "rows=0,cols=4,weight=true",
         "rows=4,cols=0",
     ]);

@@ -1,11 +1,12 @@
 //! Layer norm over the last dimension. The oracle and the CPU kernel are those of [`norm`](super::norm).
 
 mod cases;
+mod cuda;
 mod wgpu;
 
 use super::norm::{self, Norm};
 use super::problem::problem;
-use super::{Case, Inputs, Op, Outputs, Real, Sample, Saved, no_cuda_kernels};
+use super::{Case, Inputs, Op, Outputs, Real, Sample, Saved};
 use crate::backend::cpu::simd::Simd;
 use crate::backend::cpu::{Caps, Cpu};
 use crate::backend::{Kernel, Kernels, Launch};
@@ -85,8 +86,6 @@ impl Op for LayerNorm {
         norm::grad(&saved.op.norm(), saved, grads)
     }
 }
-
-no_cuda_kernels!(LayerNorm);
 
 impl Kernels<Cpu> for LayerNorm {
     const KERNELS: &'static [Kernel<Cpu, Self>] = isa_rows![("layer_norm", supports, launch).takes(norm::cpu::TAKES)];

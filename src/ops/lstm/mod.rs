@@ -6,11 +6,12 @@
 
 mod cases;
 mod cpu;
+mod cuda;
 mod reference;
 mod wgpu;
 
 use super::problem::problem;
-use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, elementwise, first, gemm, no_cuda_kernels, run};
+use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, elementwise, first, gemm, run};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -88,8 +89,6 @@ impl Op for Lstm {
         reference::lstm(self, inputs)
     }
 }
-
-no_cuda_kernels!(Lstm);
 
 /// The weights of a layer, under PyTorch's names; gates are in the order i, f, g, o.
 #[derive(Clone, Copy)]

@@ -2,6 +2,7 @@
 //! They stay two ops of the catalog; this is no op.
 
 pub(super) mod cpu;
+pub(super) mod cuda;
 mod grad;
 mod reference;
 pub(super) mod wgpu;

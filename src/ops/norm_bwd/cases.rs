@@ -15,6 +15,11 @@ pub fn cases() -> Vec<Case<NormBwd>> {
         "rows=4,cols=40,modulated=true,groups=4,products=true",
         "rows=4,cols=100,dtype=bf16,weight=true,products=true",
         "rows=3,cols=1000,dtype=f16,centred=true",
+        // Several rows to a team of a GPU, and rows longer than what a block holds.
+        "rows=90,cols=64,centred=true,weight=true,modulated=true,groups=2,products=true,sums=true",
+        "rows=3,cols=9000,centred=true,weight=true,products=true,sums=true",
+        // Rows in whole vectors of 16 bytes.
+        "rows=6,cols=104,dtype=bf16,centred=true,weight=true,products=true,sums=true",
         "rows=0,cols=4,weight=true,products=true,sums=true",
         "rows=4,cols=0,products=true",
     ]);

@@ -2,11 +2,12 @@
 
 mod cases;
 mod cpu;
+mod cuda;
 mod reference;
 mod wgpu;
 
 use super::problem::problem;
-use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Saved, no_cuda_kernels, no_grad_of, run};
+use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Saved, no_grad_of, run};
 use crate::dtype::{DType, Scalar};
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -116,8 +117,6 @@ impl Op for NormBwd {
         no_grad_of(&saved.op, "second derivatives are not taken")
     }
 }
-
-no_cuda_kernels!(NormBwd);
 
 /// Which sums over rows are computed.
 pub(super) struct Wanted {

@@ -2,13 +2,14 @@
 
 mod cases;
 mod cpu;
+mod cuda;
 mod reference;
 mod wgpu;
 
 use super::convolution::check_positive;
 pub use super::convolution::{Axes, Padding};
 use super::problem::problem;
-use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, first, no_cuda_kernels, run};
+use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, first, run};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -106,8 +107,6 @@ impl Op for Pad {
         Ok(vec![Some(first(run(&op, grad.device(), &[Some(grad)])?))])
     }
 }
-
-no_cuda_kernels!(Pad);
 
 /// `x` [..., d, h, w] with points added before and behind its last dimensions, of which it may have fewer than three: numbers
 /// are for depth, height and width, and those of dimensions that `x` lacks are not looked at.

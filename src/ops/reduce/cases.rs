@@ -24,6 +24,11 @@ pub fn cases() -> Vec<Case<Reduce>> {
             "outer=3,len=130,inner=1000",
             "outer=300,len=100,dtype=bf16",
             "outer=2,len=67,inner=70,dtype=f16",
+            // Rows and columns in whole vectors of 16 bytes.
+            "outer=5,len=128,dtype=bf16",
+            "outer=5,len=128,dtype=f16",
+            "outer=2,len=67,inner=72,dtype=bf16",
+            "outer=2,len=67,inner=72,dtype=f16",
         ] {
             let text = format!("reduce(kind={kind},{fields})");
             let problem = text.parse().unwrap_or_else(|e| panic!("a case of reduce: {e}"));

@@ -5,12 +5,13 @@
 
 mod cases;
 mod cpu;
+mod cuda;
 mod grad;
 mod reference;
 mod wgpu;
 
 use super::problem::{choice, problem};
-use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, first, no_cuda_kernels, run};
+use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, first, run};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -91,8 +92,6 @@ impl Op for Reduce {
         Ok(vec![grads[0].as_ref().map(|out| grad::grad(saved, out)).transpose()?])
     }
 }
-
-no_cuda_kernels!(Reduce);
 
 /// `kind` over dimension `dim`, which stays with extent 1. The result is f32 whatever the dtype of `x`.
 ///

@@ -15,7 +15,11 @@ pub fn cases() -> Vec<Case<RmsNorm>> {
         "rows=4,cols=100,dtype=bf16,out=bf16,weight=true",
         "rows=4,cols=100,dtype=bf16,residual=true",
         "rows=3,cols=1000,dtype=f16,out=f16",
+        // Longer than what a block of a GPU holds.
+        "rows=2,cols=20000,weight=true,residual=true",
         "rows=3,cols=70,out=bf16,modulated=true,groups=3,weight=true",
+        // Rows in whole vectors of 16 bytes.
+        "rows=5,cols=1032,dtype=bf16,out=bf16,weight=true",
         "rows=0,cols=4,weight=true",
         "rows=4,cols=0",
     ]);

@@ -1,11 +1,12 @@
 //! Root-mean-square norm over the last dimension. The oracle and the CPU kernel are those of [`norm`](super::norm).
 
 mod cases;
+mod cuda;
 mod wgpu;
 
 use super::norm::{self, Norm};
 use super::problem::problem;
-use super::{Case, Inputs, Op, Outputs, Real, Sample, Saved, no_cuda_kernels};
+use super::{Case, Inputs, Op, Outputs, Real, Sample, Saved};
 use crate::backend::cpu::simd::Simd;
 use crate::backend::cpu::{Caps, Cpu};
 use crate::backend::{Kernel, Kernels, Launch};
@@ -82,8 +83,6 @@ impl Op for RmsNorm {
         norm::grad(&saved.op.norm(), saved, grads)
     }
 }
-
-no_cuda_kernels!(RmsNorm);
 
 impl Kernels<Cpu> for RmsNorm {
     const KERNELS: &'static [Kernel<Cpu, Self>] = isa_rows![("rms_norm", supports, launch).takes(norm::cpu::TAKES)];

@@ -6,13 +6,14 @@
 
 mod cases;
 mod cpu;
+mod cuda;
 mod grad;
 mod reference;
 mod wgpu;
 
 use super::concat::Parts;
 use super::problem::{choice, problem};
-use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Saved, first, no_cuda_kernels, run};
+use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Saved, first, run};
 use crate::dtype::{DType, Scalar};
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -151,8 +152,6 @@ impl Op for Rope {
         grad::grad(saved, grads)
     }
 }
-
-no_cuda_kernels!(Rope);
 
 /// What a rotation may be told; the default turns halves on one axis and keeps the dtype.
 #[derive(Clone, Copy, Debug)]

@@ -2,13 +2,12 @@
 
 mod cases;
 mod cpu;
+mod cuda;
 mod reference;
 mod wgpu;
 
 use super::problem::problem;
-use super::{
-    Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Saved, concat, first, no_cuda_kernels, run, scatter_add,
-};
+use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Saved, concat, first, run, scatter_add};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -86,8 +85,6 @@ impl Op for RvqDecode {
         Ok(vec![None, Some(codebooks)])
     }
 }
-
-no_cuda_kernels!(RvqDecode);
 
 /// Codes [levels, n] u32 and codebooks [levels, size, dim] f32 to vectors [n, dim].
 ///

@@ -2,11 +2,12 @@
 
 mod cases;
 mod cpu;
+mod cuda;
 mod reference;
 mod wgpu;
 
 use super::problem::{choice, problem};
-use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Saved, no_cuda_kernels, no_grad_of, run};
+use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Saved, no_grad_of, run};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -92,8 +93,6 @@ impl Op for RvqEncode {
         no_grad_of(&saved.op, "codes are no smooth function of vectors; decode them to train the codebooks")
     }
 }
-
-no_cuda_kernels!(RvqEncode);
 
 /// What encoding gives.
 pub struct Encoded {

@@ -2,12 +2,13 @@
 
 mod cases;
 mod cpu;
+mod cuda;
 mod grad;
 mod reference;
 mod wgpu;
 
 use super::problem::problem;
-use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Saved, first, no_cuda_kernels, run};
+use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Saved, first, run};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -81,8 +82,6 @@ impl Op for ScatterAdd {
         grad::grad(saved, grads)
     }
 }
-
-no_cuda_kernels!(ScatterAdd);
 
 /// The sums [count, width], in f32, of the rows of `x` [..., width] that have the same id (u32 or i32, [...]); zeros where
 /// there is none.

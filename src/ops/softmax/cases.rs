@@ -10,6 +10,9 @@ pub fn cases() -> Vec<Case<Softmax>> {
         "rows=65,cols=257",
         "rows=4,cols=100,dtype=bf16",
         "rows=3,cols=1000,dtype=f16",
+        // Longer than what a block of a GPU holds.
+        "rows=2,cols=20001",
+        "rows=2,cols=33000,dtype=bf16",
         "rows=0,cols=4",
         "rows=4,cols=0",
     ]);

@@ -2,11 +2,12 @@
 
 mod cases;
 mod cpu;
+mod cuda;
 mod reference;
 mod wgpu;
 
 use super::problem::problem;
-use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, first, no_cuda_kernels, run, softmax_bwd};
+use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, first, run, softmax_bwd};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -61,8 +62,6 @@ impl Op for Softmax {
         Ok(vec![grads[0].as_ref().map(|dout| softmax_bwd::softmax_bwd(saved.output(0), dout)).transpose()?])
     }
 }
-
-no_cuda_kernels!(Softmax);
 
 /// Softmax over the last dimension.
 ///

@@ -2,11 +2,12 @@
 
 mod cases;
 mod cpu;
+mod cuda;
 mod reference;
 mod wgpu;
 
 use super::problem::problem;
-use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Saved, first, no_cuda_kernels, no_grad_of, run};
+use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Saved, first, no_grad_of, run};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -68,8 +69,6 @@ impl Op for SoftmaxBwd {
         no_grad_of(&saved.op, "second derivatives are not taken")
     }
 }
-
-no_cuda_kernels!(SoftmaxBwd);
 
 /// The gradient of softmax's operand, from its result `y` and that one's gradient `dy` (f32), both of any one shape.
 ///

@@ -11,6 +11,7 @@ pub fn cases() -> Vec<Case<TopK>> {
         "rows=3,cols=1000,k=3",
         "rows=2,cols=5000,k=1000",
         "rows=3,cols=2000,k=2000",
+        "cols=5000,k=3000",
         // Most of 20000 values in bf16 are equal to others.
         "rows=3,cols=20000,k=500,dtype=bf16",
         "rows=7,cols=517,k=10,dtype=bf16",

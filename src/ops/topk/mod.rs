@@ -2,11 +2,12 @@
 
 mod cases;
 mod cpu;
+mod cuda;
 mod reference;
 mod wgpu;
 
 use super::problem::problem;
-use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, no_cuda_kernels, no_grad_of, run};
+use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, no_grad_of, run};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::layout::Shape;
@@ -72,8 +73,6 @@ impl Op for TopK {
         no_grad_of(&saved.op, "it chooses; gather what it chose")
     }
 }
-
-no_cuda_kernels!(TopK);
 
 /// The `k` largest values along the last dimension in descending order, and their places (u32): both [..., k]. Of equal
 /// values the one with the lower place comes first; NaN counts as larger than any number.
