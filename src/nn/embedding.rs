@@ -1,6 +1,6 @@
 //! A table of token vectors.
 
-use super::Scope;
+use super::{Feed, Scope};
 use crate::ops::gather;
 use crate::{DType, Device, Error, Result, Tensor};
 
@@ -29,11 +29,11 @@ impl Embedding {
         self.table.device()
     }
 
-    /// Rows of `len` ids to [rows, len, width] in f32.
+    /// Rows of `len` ids, u32 [rows, len] on the device.
     ///
     /// # Errors
     /// No ids, ids that are not whole rows, or one that is not in the table.
-    pub fn forward(&self, ids: &[u32], len: usize) -> Result<Tensor> {
+    pub fn ids(&self, ids: &[u32], len: usize, feed: &mut Feed) -> Result<Tensor> {
         if ids.is_empty() || len == 0 || !ids.len().is_multiple_of(len) {
             return Err(Error::Config(format!("{} token ids do not make rows of {len}; give at least one", ids.len())));
         }
@@ -41,7 +41,14 @@ impl Embedding {
             let (id, count) = (ids[place], self.count);
             return Err(Error::Config(format!("token id {id} at place {place} is not in the vocabulary of {count}")));
         }
-        let ids = Tensor::from_slice(self.device(), ids, &[ids.len() / len, len])?;
-        gather::gather_as(&self.table, &ids, DType::F32)
+        feed.put(self.device(), ids, &[ids.len() / len, len])
+    }
+
+    /// The vectors of `ids` [rows, len], f32 [rows, len, width].
+    ///
+    /// # Errors
+    /// Memory is short.
+    pub fn forward(&self, ids: &Tensor) -> Result<Tensor> {
+        gather::gather_as(&self.table, ids, DType::F32)
     }
 }

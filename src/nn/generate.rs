@@ -1,8 +1,9 @@
 //! Writing on: prompts in pieces, then a token at a time, greedily, drawn or by beams.
 
-use super::KvCache;
 use super::beam::Beams;
+use super::recorded::Steps;
 use super::sampler::Sampling;
+use super::{CacheStep, Feed, KvCache, Rotation};
 use crate::ops::argmax::argmax;
 use crate::ops::concat::concat;
 use crate::ops::reduce;
@@ -40,11 +41,44 @@ pub trait CausalLm {
     fn weight_bytes(&self) -> usize;
     /// An empty cache for so many sequences.
     fn new_cache(&self, batch: usize) -> KvCache;
+    /// Makes room in the cache, and brings to the device what [`launch`](CausalLm::launch) reads.
+    ///
+    /// # Errors
+    /// A token is not in the vocabulary, a shape does not fit, or memory is short.
+    fn prepare(&self, prompt: &Prompt<'_>, cache: &mut KvCache, feed: &mut Feed) -> Result<CallInputs>;
+    /// The scores that follow the last of the tokens, f32 [batch, vocab_size], by launches and nothing else; the caller
+    /// [ends](KvCache::end) the cache's step.
+    ///
+    /// # Errors
+    /// Memory is short.
+    fn launch(&self, inputs: &CallInputs, cache: &mut KvCache) -> Result<Tensor>;
     /// Adds tokens to the cache and gives the scores that follow the last of them, f32 [batch, vocab_size].
     ///
     /// # Errors
     /// A token is not in the vocabulary, a shape does not fit, or memory is short.
-    fn last_logits(&self, prompt: &Prompt<'_>, cache: &mut KvCache) -> Result<Tensor>;
+    fn last_logits(&self, prompt: &Prompt<'_>, cache: &mut KvCache) -> Result<Tensor> {
+        let inputs = self.prepare(prompt, cache, &mut Feed::default())?;
+        let logits = self.launch(&inputs, cache)?;
+        cache.end(prompt.len);
+        Ok(logits)
+    }
+}
+
+/// What a call of a decoder reads on the device beside weights and the cache.
+pub struct CallInputs {
+    pub tokens: DeviceTokens,
+    pub rotation: Rotation,
+    pub step: Option<CacheStep>,
+    /// u8 [batch, len], 0 for padding, where there is no cache to keep it.
+    pub key_padding: Option<Tensor>,
+}
+
+/// [`Tokens`] on the device.
+pub enum DeviceTokens {
+    /// u32 [batch, len]
+    Ids(Tensor),
+    /// [batch, len, width] f32
+    Vectors(Tensor),
 }
 
 /// How to write on.
@@ -149,7 +183,8 @@ pub fn generate(
     // The place of the next token in each sequence: what was padding does not count.
     let last = |b: usize| positions[(b + 1) * prompt.len - 1] + 1;
     let next: Vec<u32> = (0..batch).map(last).collect();
-    let mut run = Run { model, prompt, options, cache, padded: mask.contains(&0), next, out: &mut out };
+    let steps = Steps::default();
+    let mut run = Run { model, prompt, options, cache, steps, padded: mask.contains(&0), next, out: &mut out };
     if options.num_beams > 1 {
         run.beams(logits, batch, room)?;
     } else {
@@ -248,6 +283,7 @@ struct Run<'a> {
     prompt: &'a Prompt<'a>,
     options: &'a GenerateOptions,
     cache: KvCache,
+    steps: Steps,
     padded: bool,
     /// The position of each sequence's next token.
     next: Vec<u32>,
@@ -319,7 +355,7 @@ impl Run<'_> {
             position_ids: Some(&self.next),
             attention_mask: self.padded.then_some(ones.as_slice()),
         };
-        let logits = self.model.last_logits(&prompt, &mut self.cache)?;
+        let logits = self.steps.last_logits(self.model, &prompt, &mut self.cache)?;
         self.next.iter_mut().for_each(|p| *p += 1);
         self.out.decode_steps += 1;
         Ok(logits)

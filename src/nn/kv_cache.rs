@@ -3,6 +3,7 @@
 //! Memory grows in blocks, so that one attention problem (and one choice of kernel) serves a whole block of steps: how many
 //! keys exist is an operand.
 
+use super::Feed;
 use crate::ops::cache_append::cache_append;
 use crate::ops::concat::concat;
 use crate::ops::gather;
@@ -23,6 +24,8 @@ pub struct KvCache {
     /// Tokens that are there, in every sequence and layer; more while a step is under way.
     len: usize,
     capacity: usize,
+    /// Counts how often keys and values went to other memory.
+    generation: u64,
     /// For each place of each sequence [batch, len] whether it holds a token, where some are padding.
     padding: Option<Vec<Vec<u8>>>,
 }
@@ -49,6 +52,7 @@ impl KvCache {
             device: device.clone(),
             len: 0,
             capacity: 0,
+            generation: 0,
             padding: None,
         }
     }
@@ -68,6 +72,11 @@ impl KvCache {
         self.batch
     }
 
+    /// Changes when keys and values go to other memory: what was recorded with them must not be replayed then.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
     /// Bytes of keys and values, unused places included.
     pub fn bytes(&self) -> usize {
         self.layers.iter().flatten().flatten().map(Tensor::bytes).sum()
@@ -81,11 +90,12 @@ impl KvCache {
         }
     }
 
-    /// Makes room for `len` more tokens. `mask` [batch, len] says which of them are tokens and which are padding.
+    /// Makes room for `len` more tokens. `mask` [batch, len] says which of them are tokens and which are padding. What the
+    /// step reads goes through `feed`.
     ///
     /// # Errors
     /// The mask has another length, or memory is short.
-    pub fn begin(&mut self, len: usize, mask: Option<&[u32]>) -> Result<CacheStep> {
+    pub fn begin(&mut self, len: usize, mask: Option<&[u32]>, feed: &mut Feed) -> Result<CacheStep> {
         if let Some(mask) = mask {
             if mask.len() != self.batch * len {
                 let (have, batch) = (mask.len(), self.batch);
@@ -102,16 +112,17 @@ impl KvCache {
             }
         }
         self.reserve(self.len + len)?;
-        let all = |x: usize| Tensor::from_slice(&self.device, &vec![x as u32; self.batch], &[self.batch]);
+        let mut all = |x: usize| feed.put(&self.device, &vec![x as u32; self.batch], &[self.batch]);
+        let (index, lens_k) = (all(self.len)?, all(self.len + len)?);
         let key_padding = self.padding.as_ref().map(|rows| {
             let mut flat = Vec::with_capacity(self.batch * self.capacity);
             for row in rows {
                 flat.extend_from_slice(row);
                 flat.resize(flat.len().next_multiple_of(self.capacity), 0);
             }
-            Tensor::from_slice(&self.device, &flat, &[self.batch, self.capacity])
+            feed.put(&self.device, &flat, &[self.batch, self.capacity])
         });
-        Ok(CacheStep { index: all(self.len)?, lens_k: all(self.len + len)?, key_padding: key_padding.transpose()? })
+        Ok(CacheStep { index, lens_k, key_padding: key_padding.transpose()? })
     }
 
     /// Puts a layer's keys and values [batch, len, heads_kv, head_dim] in their places, and gives all of the layer's.
@@ -153,15 +164,20 @@ impl KvCache {
             *rows = from.iter().map(|&b| rows[b].clone()).collect();
         }
         self.batch = from.len();
+        self.generation += 1;
         Ok(())
     }
 
-    /// Capacity for `len` tokens, in whole blocks.
-    fn reserve(&mut self, len: usize) -> Result<()> {
+    /// Makes room for `len` tokens in all, in whole blocks.
+    ///
+    /// # Errors
+    /// Memory is short.
+    pub fn reserve(&mut self, len: usize) -> Result<()> {
         if len <= self.capacity && self.layers.iter().all(Option::is_some) {
             return Ok(());
         }
         let capacity = len.next_multiple_of(BLOCK).max(self.capacity);
+        self.generation += 1;
         let more = [self.batch, capacity - self.len, self.heads, self.head_dim];
         for slot in &mut self.layers {
             // Zeros, not whatever memory held: what is hidden may still be multiplied by 0.

@@ -8,7 +8,8 @@ mod config;
 pub use config::LlamaConfig;
 
 use crate::nn::{
-    CausalLm, DecoderBlock, Embedding, Keys, KvCache, Linear, Prompt, RmsNorm, Rotation, Scope, Taps, Tokens,
+    CallInputs, CausalLm, DecoderBlock, DeviceTokens, Embedding, Feed, Keys, KvCache, Linear, Prompt, RmsNorm,
+    Rotation, Scope, Taps, Tokens,
 };
 use crate::ops::cross_entropy;
 use crate::ops::recomputed;
@@ -86,7 +87,7 @@ impl Llama {
     /// # Errors
     /// No ids, or one that is not in the vocabulary.
     pub fn embed(&self, ids: &[u32], len: usize) -> Result<Tensor> {
-        self.embed_tokens.forward(ids, len)
+        self.embed_tokens.forward(&self.embed_tokens.ids(ids, len, &mut Feed::default())?)
     }
 
     /// Hidden states after the last norm, [batch, len, width], of token vectors `x` of that shape.
@@ -94,39 +95,59 @@ impl Llama {
     /// # Errors
     /// A shape does not fit, or memory is short.
     pub fn hidden(&self, x: &Tensor, call: &mut Call<'_>, taps: &mut Taps) -> Result<Tensor> {
-        let device = x.device();
-        let _span = device.span(|| "llama".into());
-        let &[batch, len, _] = x.shape() else {
-            return Err(Error::Config(format!("token vectors must be [batch, len, width], got {x}")));
+        let inputs = self.inputs(DeviceTokens::Vectors(x.clone()), call, &mut Feed::default())?;
+        let hidden = self.blocks(&inputs, call, taps)?;
+        if let Some(cache) = &mut call.cache {
+            cache.end(x.shape()[1]);
+        }
+        Ok(hidden)
+    }
+
+    /// Brings to the device what [`blocks`](Llama::blocks) reads.
+    fn inputs(&self, tokens: DeviceTokens, call: &mut Call<'_>, feed: &mut Feed) -> Result<CallInputs> {
+        let (device, batch, len) = match &tokens {
+            DeviceTokens::Ids(ids) => (ids.device().clone(), ids.shape()[0], ids.shape()[1]),
+            DeviceTokens::Vectors(x) => match *x.shape() {
+                [batch, len, _] => (x.device().clone(), batch, len),
+                _ => return Err(Error::Config(format!("token vectors must be [batch, len, width], got {x}"))),
+            },
         };
-        let rotation = self.rotation(device, batch, len, call)?;
-        let padding = |mask: &[u32]| {
+        let rotation = self.rotation(&device, batch, len, call, feed)?;
+        let mut padding = |mask: &[u32]| {
             let bytes: Vec<u8> = mask.iter().map(|&m| u8::from(m != 0)).collect();
-            Tensor::from_slice(device, &bytes, &[batch, len])
+            feed.put(&device, &bytes, &[batch, len])
         };
-        let (step, own) = match &mut call.cache {
-            Some(cache) => (Some(cache.begin(len, call.attention_mask)?), None),
-            None => (None, call.attention_mask.filter(|m| m.contains(&0)).map(padding).transpose()?),
+        let (step, key_padding) = match &mut call.cache {
+            None => (None, call.attention_mask.filter(|m| m.contains(&0)).map(&mut padding).transpose()?),
+            Some(cache) => (Some(cache.begin(len, call.attention_mask, feed)?), None),
         };
-        let mut x = x.clone();
+        Ok(CallInputs { tokens, rotation, step, key_padding })
+    }
+
+    /// Hidden states after the last norm, by launches and nothing else.
+    fn blocks(&self, inputs: &CallInputs, call: &mut Call<'_>, taps: &mut Taps) -> Result<Tensor> {
+        let CallInputs { tokens, rotation, step, key_padding } = inputs;
+        let mut x = match tokens {
+            DeviceTokens::Ids(ids) => self.embed_tokens.forward(ids)?,
+            DeviceTokens::Vectors(x) => x.clone(),
+        };
+        let (device, len) = (&x.device().clone(), x.shape()[1]);
+        let _span = device.span(|| "llama".into());
         for (i, layer) in self.layers.iter().enumerate() {
             let _span = device.span(|| format!("layer {i}"));
-            let mut keys = match (&mut call.cache, &step) {
+            let mut keys = match (&mut call.cache, step) {
                 (Some(cache), Some(step)) => Keys::Cached { cache, layer: i, step },
-                _ => Keys::Own { key_padding: own.as_ref() },
+                _ => Keys::Own { key_padding: key_padding.as_ref() },
             };
             x = if call.recompute && step.is_none() {
-                recomputed_block(layer, &rotation, own.as_ref(), &x)?
+                recomputed_block(layer, rotation, key_padding.as_ref(), &x)?
             } else if taps.listens() {
                 let tap = &mut |t: &Tensor| taps.add(|| format!("block{i}.attn"), t);
-                layer.forward(&x, &rotation, &mut keys, Some(tap))?
+                layer.forward(&x, rotation, &mut keys, Some(tap))?
             } else {
-                layer.forward(&x, &rotation, &mut keys, None)?
+                layer.forward(&x, rotation, &mut keys, None)?
             };
             taps.add(|| format!("block{i}"), &x);
-        }
-        if let Some(cache) = &mut call.cache {
-            cache.end(len);
         }
         let x = match call.last {
             Some(last) if last < len => x.slice(1, len - last..len)?.contiguous()?,
@@ -181,17 +202,24 @@ impl Llama {
     }
 
     /// Positions, frequencies and the way to turn, for `len` tokens of each sequence.
-    fn rotation(&self, device: &Device, batch: usize, len: usize, call: &Call<'_>) -> Result<Rotation> {
+    fn rotation(
+        &self,
+        device: &Device,
+        batch: usize,
+        len: usize,
+        call: &Call<'_>,
+        feed: &mut Feed,
+    ) -> Result<Rotation> {
         let past = call.cache.as_ref().map_or(0, |c| c.len());
         let positions = match call.position_ids {
-            Some(ids) if ids.len() == batch * len => Tensor::from_slice(device, ids, &[batch, len])?,
+            Some(ids) if ids.len() == batch * len => feed.put(device, ids, &[batch, len])?,
             Some(ids) => {
                 let have = ids.len();
                 return Err(Error::Config(format!("{have} position_ids for {batch} sequences of {len} tokens")));
             }
             None => {
                 let counted: Vec<u32> = (past..past + len).map(|p| p as u32).collect();
-                Tensor::from_slice(device, &counted, &[1, len])?
+                feed.put(device, &counted, &[1, len])?
             }
         };
         let longest = match call.position_ids {
@@ -204,12 +232,7 @@ impl Llama {
             frequencies.iter_mut().zip(factors).for_each(|(f, by)| *f /= by);
         }
         let pairs = if c.rope_interleaved { Pairs::Interleaved } else { Pairs::Halves };
-        Ok(Rotation {
-            positions,
-            inv_freq: Tensor::from_slice(device, &frequencies, &[frequencies.len()])?,
-            pairs,
-            factor,
-        })
+        Ok(Rotation { positions, inv_freq: feed.put(device, &frequencies, &[frequencies.len()])?, pairs, factor })
     }
 }
 
@@ -250,14 +273,18 @@ impl CausalLm for Llama {
         KvCache::new(self.device(), self.layers.len(), batch, c.heads_kv, c.head_dim, self.compute)
     }
 
-    fn last_logits(&self, prompt: &Prompt<'_>, cache: &mut KvCache) -> Result<Tensor> {
+    fn prepare(&self, prompt: &Prompt<'_>, cache: &mut KvCache, feed: &mut Feed) -> Result<CallInputs> {
         let Prompt { tokens, len, position_ids, attention_mask } = *prompt;
-        let x = match tokens {
-            Tokens::Ids(ids) => self.embed(ids, len)?,
-            Tokens::Vectors(x) => x.clone(),
+        let tokens = match tokens {
+            Tokens::Ids(ids) => DeviceTokens::Ids(self.embed_tokens.ids(ids, len, feed)?),
+            Tokens::Vectors(x) => DeviceTokens::Vectors(x.clone()),
         };
-        let mut call = Call { position_ids, attention_mask, cache: Some(cache), last: Some(1), ..Call::default() };
-        let hidden = self.hidden(&x, &mut call, &mut Taps::none())?;
+        self.inputs(tokens, &mut Call { position_ids, attention_mask, cache: Some(cache), ..Call::default() }, feed)
+    }
+
+    fn launch(&self, inputs: &CallInputs, cache: &mut KvCache) -> Result<Tensor> {
+        let mut call = Call { cache: Some(cache), last: Some(1), ..Call::default() };
+        let hidden = self.blocks(inputs, &mut call, &mut Taps::none())?;
         let logits = self.logits(&hidden)?;
         logits.reshape(&[logits.shape()[0], self.config.vocab_size])
     }
