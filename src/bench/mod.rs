@@ -4,6 +4,7 @@
 
 mod catalog;
 mod check;
+mod gpu;
 mod grad;
 mod operands;
 mod peaks;
@@ -15,6 +16,7 @@ mod timing;
 
 pub use catalog::catalog_table;
 pub use check::{Checked, Expected, Verdict, check, check_rows};
+pub use gpu::gpu_calls;
 pub use grad::{GradVerdict, check_grads};
 pub use operands::{Arrangement, Call, Operands, parse_call};
 pub use peaks::{Bound, Peaks, Products};

@@ -3,6 +3,7 @@
 use crate::backend::Backend;
 use crate::backend::cpu::simd::Isa;
 use crate::backend::cpu::{self, Cpu};
+use crate::backend::cuda::{self, Cuda};
 use crate::backend::wgpu::{self, Wgpu};
 use crate::cost::Cost;
 use crate::device::Device;
@@ -19,7 +20,7 @@ pub struct Peaks {
     pub fma_bits: usize,
     /// f32 multiply-adds, floating-point operations per second.
     pub fma_flops: f64,
-    /// bf16 dot products, if the device has them.
+    /// bf16 dot products, or matrix products of a GPU, if the device has them.
     pub bf16_flops: Option<f64>,
     /// f16 matrix products, if the device has them.
     pub f16_flops: Option<f64>,
@@ -35,7 +36,7 @@ pub struct Peaks {
 pub struct Bound {
     /// The least possible seconds.
     pub seconds: f64,
-    /// `"fma"`, `"bf16 dot"`, `"f16 matrix"`, `"byte dot"` or a level of memory.
+    /// `"fma"`, `"bf16 dot"`, `"bf16 matrix"`, `"f16 matrix"`, `"byte dot"` or a level of memory.
     pub by: &'static str,
 }
 
@@ -43,12 +44,13 @@ impl Peaks {
     /// Measures a device; takes about two seconds.
     ///
     /// # Errors
-    /// There are no probes for the device, or it fails.
+    /// The device fails.
     pub fn measure(device: &Device) -> Result<Peaks> {
-        match (device.as_cpu(), device.as_wgpu()) {
-            (Some(cpu), _) => Ok(Peaks::of_cpu(cpu)),
-            (_, Some(wgpu)) => Peaks::of_wgpu(wgpu),
-            _ => Err(Error::Device { device: device.backend().into(), why: "has no probes yet".into() }),
+        match (device.as_cpu(), device.as_wgpu(), device.as_cuda()) {
+            (Some(cpu), ..) => Ok(Peaks::of_cpu(cpu)),
+            (_, Some(wgpu), _) => Peaks::of_wgpu(wgpu),
+            (.., Some(cuda)) => Peaks::of_cuda(cuda),
+            _ => Err(Error::Device { device: device.backend().into(), why: "has no probes".into() }),
         }
     }
 
@@ -98,10 +100,30 @@ impl Peaks {
         })
     }
 
+    /// Matrix products are those of `mma.sync`, which is what the kernels use; newer devices have faster instructions.
+    fn of_cuda(device: &cuda::Device) -> Result<Peaks> {
+        use crate::backend::cuda::probe;
+        let caps = Cuda::caps(device);
+        let (l2, large) = if caps.emulated { (1 << 18, 1 << 20) } else { (caps.l2_bytes as usize, 2 << 30) };
+        Ok(Peaks {
+            threads: 0,
+            fma_bits: 0,
+            fma_flops: probe::fma_flops(device)?,
+            bf16_flops: Some(probe::bf16_flops(device)?),
+            f16_flops: Some(probe::f16_flops(device)?),
+            byte_flops: None,
+            read: vec![
+                // Half of it: on large devices the other half is behind a slower link.
+                ("L2", l2 / 2, probe::read_bytes_per_second(device, l2 / 2)?),
+                ("memory", usize::MAX, probe::read_bytes_per_second(device, large)?),
+            ],
+        })
+    }
+
     /// The time below which no kernel can go: the larger of arithmetic and traffic.
     pub fn bound(&self, cost: Cost, products: Products) -> Bound {
         let special = match products {
-            Products::Bf16 => self.bf16_flops.map(|flops| ("bf16 dot", flops)),
+            Products::Bf16 => self.bf16_flops.map(|flops| (self.bf16_name(), flops)),
             Products::F16 => self.f16_flops.map(|flops| ("f16 matrix", flops)),
             // Activations are pairs of bytes.
             Products::Bytes => self.byte_flops.map(|flops| ("byte dot", flops / 2.0)),
@@ -117,12 +139,16 @@ impl Peaks {
         }
     }
 
+    fn bf16_name(&self) -> &'static str {
+        if self.threads > 0 { "bf16 dot" } else { "bf16 matrix" }
+    }
+
     /// As text, one limit a line.
     pub fn table(&self) -> String {
         let threads = if self.threads > 0 { format!(", {} threads", self.threads) } else { String::new() };
         let mut out = format!("peaks{threads}:  fma f32 {:.1} GFLOP/s", self.fma_flops / 1e9);
         if let Some(bf16) = self.bf16_flops {
-            out.push_str(&format!(",  bf16 dot {:.1} GFLOP/s", bf16 / 1e9));
+            out.push_str(&format!(",  {} {:.1} GFLOP/s", self.bf16_name(), bf16 / 1e9));
         }
         if let Some(f16) = self.f16_flops {
             out.push_str(&format!(",  f16 matrix {:.1} GFLOP/s", f16 / 1e9));
@@ -146,7 +172,9 @@ impl Peaks {
         };
         let fma = if self.fma_bits > 0 { format!("roof/fma{}", self.fma_bits) } else { "roof/fma".into() };
         let mut lines = vec![line(fma, "f32", Some(self.fma_flops / 1e9), None)];
-        lines.extend(self.bf16_flops.map(|f| line("roof/dot_bf16".into(), "bf16", Some(f / 1e9), None)));
+        lines.extend(self.bf16_flops.map(|f| {
+            line(format!("roof/{}_bf16", self.bf16_name().trim_start_matches("bf16 ")), "bf16", Some(f / 1e9), None)
+        }));
         lines.extend(self.f16_flops.map(|f| line("roof/matrix_f16".into(), "f16", Some(f / 1e9), None)));
         lines.extend(self.byte_flops.map(|f| line("roof/dot_u8".into(), "u8", Some(f / 1e9), None)));
         let read = |(level, _, rate): &(&str, usize, f64)| {

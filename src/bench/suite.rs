@@ -34,6 +34,8 @@ pub struct Measured {
     pub timing: Timing,
     pub bound: Bound,
     pub verdict: Verdict,
+    /// Whether operands came out of no cache.
+    pub cold: bool,
 }
 
 impl Measured {
@@ -62,7 +64,7 @@ impl Measured {
             "runs": t.runs, "cpu_s": t.cpu, "gflops": self.cost.flops as f64 / t.min / 1e9,
             "gbs": self.cost.bytes() as f64 / t.min / 1e9, "problem": self.problem, "kernel": self.kernel,
             "percent_of_peak": 100.0 * self.of_peak(), "bound": self.bound.by, "error": self.verdict.error,
-            "allowed": self.verdict.allowed, "passed": self.verdict.passed(), "cache": "warm",
+            "allowed": self.verdict.allowed, "passed": self.verdict.passed(), "cache": if self.cold { "cold" } else { "warm" },
         })
     }
 }
@@ -98,5 +100,6 @@ pub fn bench(call: &Call, device: &Device, peaks: &Peaks, options: Options<'_>) 
         timing,
         bound: peaks.bound(cost, Products::of(problem)),
         verdict,
+        cold: options.stop.cold,
     })
 }

@@ -1,7 +1,10 @@
 //! Timing with a stopping rule.
 
 use crate::device::Device;
+use crate::dtype::{DType, Format};
 use crate::error::Result;
+use crate::layout::Shape;
+use crate::tensor::Tensor;
 use std::time::{Duration, Instant};
 
 /// When a measurement ends: once the median is known well enough, or the time is spent.
@@ -14,11 +17,13 @@ pub struct Stop {
     pub relative_deviation: f64,
     /// Ends after this much time all the same.
     pub budget: Duration,
+    /// Before each run other memory is written, so that operands come out of no cache.
+    pub cold: bool,
 }
 
 impl Default for Stop {
     fn default() -> Stop {
-        Stop { min_runs: 5, relative_deviation: 0.005, budget: Duration::from_secs(1) }
+        Stop { min_runs: 5, relative_deviation: 0.005, budget: Duration::from_secs(1), cold: false }
     }
 }
 
@@ -38,6 +43,9 @@ pub struct Timing {
 /// Runs shorter than this are repeated inside one sample, so that the clock's own cost vanishes.
 const SAMPLE_SECONDS: f64 = 2e-4;
 
+/// What is written before a cold run: more than any cache holds.
+const FLUSH_BYTES: usize = 256 << 20;
+
 /// Times `work` by the device's clock, after two calls to warm up. The work only has to be submitted.
 ///
 /// # Errors
@@ -45,12 +53,17 @@ const SAMPLE_SECONDS: f64 = 2e-4;
 pub fn time(device: &Device, stop: Stop, mut work: impl FnMut() -> Result<()>) -> Result<Timing> {
     work()?;
     let once = device.seconds_of(&mut work)?;
-    let inner = ((SAMPLE_SECONDS / once.max(1e-9)) as usize).clamp(1, 10_000);
+    let flush =
+        stop.cold.then(|| Tensor::empty(device, DType::U8, Format::Plain, Shape::of(&[FLUSH_BYTES]))).transpose()?;
+    let inner = if stop.cold { 1 } else { ((SAMPLE_SECONDS / once.max(1e-9)) as usize).clamp(1, 10_000) };
     let began = Instant::now();
     let mut samples: Vec<f64> = Vec::new();
     let mut cpu = f64::INFINITY;
     let counts_cpu = device.as_cpu().is_some();
     loop {
+        if let Some(flush) = &flush {
+            flush.storage().clear(0, FLUSH_BYTES)?;
+        }
         let before = cpu_seconds();
         let seconds = device.seconds_of(|| (0..inner).try_for_each(|_| work()))?;
         samples.push(seconds / inner as f64);

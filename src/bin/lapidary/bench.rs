@@ -1,7 +1,7 @@
 //! `lapidary bench`.
 
 use crate::shared::{self, Shared, Status, note, print};
-use lapidary::bench::{Call, Line, Options, Preset, Stop, Style, cases, parse_call, report, time};
+use lapidary::bench::{Call, Line, Options, Preset, Stop, Style, cases, gpu_calls, parse_call, report, time};
 use lapidary::checkpoint::Folder;
 use lapidary::models::{self, Model};
 use lapidary::nn::{CausalLm, KvCache, Precision, Prompt, Taps, Tokens};
@@ -49,9 +49,17 @@ pub struct Args {
     #[arg(long, value_name = "NAME")]
     row: Option<String>,
 
+    /// Print what each kernel did: instructions, sectors, bank conflicts (device emulator)
+    #[arg(long)]
+    meter: bool,
+
     /// Seconds to spend on a measurement that does not settle earlier
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
     budget: f64,
+
+    /// Write 256 MiB of other memory before each run, so that operands come out of no cache
+    #[arg(long)]
+    cold: bool,
 
     /// The least number of runs
     #[arg(long, value_name = "N", default_value_t = 5)]
@@ -64,6 +72,8 @@ enum Choice {
     Peers,
     /// What `lapidary` shows without a command
     Headline,
+    /// Cases that fill a large GPU, under the names of other libraries' benches
+    Gpu,
 }
 
 pub fn run(args: &Args, shared: &Shared) -> Result<Status> {
@@ -71,7 +81,7 @@ pub fn run(args: &Args, shared: &Shared) -> Result<Status> {
         .ok()
         .filter(|b| *b <= Duration::from_secs(86_400))
         .ok_or_else(|| Error::parse("--budget", args.budget.to_string(), "takes 0 to 86400 seconds"))?;
-    let stop = Stop { min_runs: args.min_runs.max(1), budget, ..Stop::default() };
+    let stop = Stop { min_runs: args.min_runs.max(1), budget, cold: args.cold, ..Stop::default() };
     let devices = shared.devices()?;
     if let Some(folder) = &args.checkpoint {
         return devices
@@ -90,7 +100,9 @@ pub fn run(args: &Args, shared: &Shared) -> Result<Status> {
             return Err(Error::parse("--row", row, "no kernel of this name takes any of the problems"));
         }
     }
-    bench(&calls, &devices, Options { stop, row: args.row.as_deref() }, shared.json)
+    let status = bench(&calls, &devices, Options { stop, row: args.row.as_deref() }, shared.json)?;
+    shared::print_meter(args.meter, &devices[0])?;
+    Ok(status)
 }
 
 /// Times forward passes of a model, weights packed before; a line each.
@@ -171,10 +183,20 @@ fn chosen(args: &Args) -> Result<Vec<Call>> {
     if !args.problem.is_empty() {
         return args.problem.iter().map(|text| parse_call(text)).collect();
     }
-    let mut all = cases(&shared::pattern(args.op.as_deref())?, &shared::pattern(args.case.as_deref())?)?;
-    match args.preset {
-        Some(Choice::Peers) => all = Preset::Peers.choose(all),
-        Some(Choice::Headline) => all = Preset::Headline.choose(all),
+    let (op, case) = (shared::pattern(args.op.as_deref())?, shared::pattern(args.case.as_deref())?);
+    let preset = match args.preset {
+        Some(Choice::Gpu) => {
+            let mut calls = gpu_calls()?;
+            calls.retain(|c| op.matches(c.problem.name()) && case.matches(c.case));
+            return Ok(calls);
+        }
+        Some(Choice::Peers) => Some(Preset::Peers),
+        Some(Choice::Headline) => Some(Preset::Headline),
+        None => None,
+    };
+    let mut all = cases(&op, &case)?;
+    match preset {
+        Some(preset) => all = preset.choose(all),
         None if args.case.is_none() => all.retain(|c| c.class == Class::Model),
         None => {}
     }

@@ -29,6 +29,10 @@ pub struct Args {
     #[arg(long, value_name = "FLOPS", default_value_t = 300_000_000)]
     budget: u64,
 
+    /// Print what each kernel did: instructions, sectors, bank conflicts (device emulator)
+    #[arg(long)]
+    meter: bool,
+
     /// Problems as a profile prints them, instead of the catalog's cases
     #[arg(value_name = "PROBLEM", conflicts_with_all = ["op", "all", "budget"])]
     problems: Vec<String>,
@@ -80,6 +84,7 @@ pub fn run(args: &Args, shared: &Shared) -> Result<Status> {
     }
     bar.finish_and_clear();
     print(&if shared.json { format!("{:#}\n", findings.json(&device)) } else { findings.text() })?;
+    shared::print_meter(args.meter, &device)?;
     Ok(Status::passed(findings.failures.is_empty()))
 }
 

@@ -68,6 +68,16 @@ pub fn print(text: &str) -> Result<()> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|e| Error::io("stdout", e))
 }
 
+/// Prints, if it is `wanted`, what kernels did since the last time: to stderr, beside the result.
+pub fn print_meter(wanted: bool, device: &Device) -> Result<()> {
+    match (wanted, device.meter()) {
+        (false, _) => {}
+        (true, Some(table)) => note(&table),
+        (true, None) => return Err(Error::Config("--meter: only the device emulator counts what kernels do".into())),
+    }
+    Ok(())
+}
+
 /// The chat template of a name, else the model's own, if it has one.
 pub fn chat_template(folder: &Folder, tokenizer: &Tokenizer, name: Option<&str>) -> Result<Option<ChatTemplate>> {
     match name {
