@@ -108,9 +108,9 @@ fn bad_choices_are_refused_with_the_known_ones() {
 
 #[test]
 fn bad_devices_are_refused() {
-    for command in [&["check", "--device", "cuda:0"], &["bench", "--device", "emulator"]] {
-        assert!(refused(command).contains("no kernels"));
-    }
+    // Without a driver the message says where it was looked for, with one that it has no such device.
+    assert!(refused(&["check", "--device", "cuda:nosuchgpu"]).contains("driver"));
+    refused(&["check", "--device", "emulator:1"]);
     assert!(refused(&["--device", "wgpu:nosuchadapter"]).contains("adapter"));
     for threads in ["0", "1025", "-1", "many", "1,0"] {
         refused(&["bench", "--threads", threads]);
@@ -162,7 +162,7 @@ fn devices_are_listed() {
     names.iter_mut().for_each(|n| *n = n.split(':').next().unwrap_or_default());
     names.dedup();
     assert_eq!(names, ["cpu", "wgpu", "cuda", "emulator"]);
-    assert_eq!(list[0]["has_kernels"], true);
+    assert!(list[0]["describe"].as_str().is_some_and(|d| !d.is_empty()));
 }
 
 #[test]

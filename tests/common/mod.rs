@@ -1,5 +1,7 @@
 //! What several test files share.
 
+pub mod gpu;
+
 use lapidary::Device;
 use lapidary::ops::{AnyCase, CATALOG};
 use std::sync::OnceLock;
