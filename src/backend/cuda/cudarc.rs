@@ -92,7 +92,8 @@ fn check(code: CUresult) -> std::result::Result<(), String> {
 fn count() -> std::result::Result<c_int, String> {
     // SAFETY: looks whether the library can be loaded; other functions panic where it cannot.
     if !unsafe { sys::is_culib_present() } {
-        let names = cudarc::get_lib_name_candidates("cuda");
+        let mut names = cudarc::get_lib_name_candidates("cuda");
+        names.dedup();
         return Err(format!(
             "the NVIDIA driver's library was not found; looked for {} in the system's library folders and \
              LD_LIBRARY_PATH; install the driver, or use the device `emulator`",
