@@ -85,11 +85,7 @@ struct Backward {
             for (int n = 0; n < OTHERS / 16; n++) {
                 u32 y[4];
                 load_matrix_4(y, other_lane.at(other, 16 * n, 16 * step));
-#pragma unroll
-                for (int t = 0; t < TILES; t++) {
-                    mma<T>(s[t][2 * n], x[t], y[0], y[1]);
-                    mma<T>(s[t][2 * n + 1], x[t], y[2], y[3]);
-                }
+                mma_pair<T>(s, x, y, 2 * n);
             }
         }
     }
@@ -101,23 +97,12 @@ struct Backward {
 #pragma unroll
         for (int step = 0; step < OTHERS / 16; step++) {
             u32 x[TILES][4];
-#pragma unroll
-            for (int t = 0; t < TILES; t++) {
-#pragma unroll
-                for (int i = 0; i < 4; i++) {
-                    const float *two = &weights[t][2 * step + i / 2][i % 2 * 2];
-                    x[t][i] = pack<T>(two[0], two[1]);
-                }
-            }
+            as_operands<T>(x, weights, 2 * step);
 #pragma unroll
             for (int n = 0; n < D / 16; n++) {
                 u32 y[4];
                 load_matrix_4_transposed(y, lane.at(other, 16 * step, 16 * n));
-#pragma unroll
-                for (int t = 0; t < TILES; t++) {
-                    mma<T>(sum[t][2 * n], x[t], y[0], y[1]);
-                    mma<T>(sum[t][2 * n + 1], x[t], y[2], y[3]);
-                }
+                mma_pair<T>(sum, x, y, 2 * n);
             }
         }
     }

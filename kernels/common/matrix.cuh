@@ -54,6 +54,29 @@ DEVICE void mma<f16>(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+// The results n and n + 1 of each row of fragments += a * b, b being two fragments of 16x8.
+template <class T, int TILES, int N>
+DEVICE void mma_pair(float (&c)[TILES][N][4], const u32 (&a)[TILES][4], const u32 (&b)[4], int n) {
+#pragma unroll
+    for (int t = 0; t < TILES; t++) {
+        mma<T>(c[t][n], a[t], b[0], b[1]);
+        mma<T>(c[t][n + 1], a[t], b[2], b[3]);
+    }
+}
+
+// Results n and n + 1 of each row of fragments, rounded, as 16x16 operands A of the next product: they lie as those want them.
+template <class T, int TILES, int N>
+DEVICE void as_operands(u32 (&a)[TILES][4], const float (&c)[TILES][N][4], int n) {
+#pragma unroll
+    for (int t = 0; t < TILES; t++) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const float *two = &c[t][n + i / 2][i % 2 * 2];
+            a[t][i] = pack<T>(two[0], two[1]);
+        }
+    }
+}
+
 // Where 16-byte chunk `chunk` of row `row` lies in a tile whose rows have CHUNKS chunks (a multiple of 4): chunks of a row
 // change places by exclusive or so that eight neighbouring rows of one chunk lie in different banks. In bytes.
 template <int CHUNKS>
