@@ -29,6 +29,18 @@ impl DType {
         }
     }
 
+    /// The dtype as kernels of GPUs know it: `shaders/common/dtype.wgsl` and `kernels/common/base.cuh` have the same codes.
+    pub const fn code(self) -> u32 {
+        match self {
+            DType::F32 => 0,
+            DType::F16 => 1,
+            DType::BF16 => 2,
+            DType::U8 => 3,
+            DType::I32 => 4,
+            DType::U32 => 5,
+        }
+    }
+
     /// Whether it is a floating-point type.
     pub const fn is_float(self) -> bool {
         matches!(self, DType::F32 | DType::F16 | DType::BF16)

@@ -58,6 +58,11 @@ pub trait Kernels<B: Backend>: Sized + 'static {
 /// The launch function of a row.
 pub type LaunchFn<B, O> = fn(&Kernel<B, O>, &O, &mut Launch<'_, B>) -> Result<()>;
 
+/// What a kernel's `supports` says that takes every problem.
+pub fn always<O, C>(_: &O, _: &C) -> Result<(), Unsupported> {
+    Ok(())
+}
+
 /// One kernel: a row of an op's table. Pure data.
 pub struct Kernel<B: Backend, O: 'static> {
     /// `{op}_{dtype}[_{spec}]__{isa|arch}[_{tunables}]`: GPU symbol, pipeline label and catalog name.
@@ -136,5 +141,10 @@ impl<B: Backend> Launch<'_, B> {
     /// The layout of an operand that is present.
     pub fn layout(&self, i: usize) -> &Layout {
         &self.inputs[i].as_ref().expect("run() has checked that the operand is there").layout
+    }
+
+    /// The distance of the rows of operand `i` [rows, cols]; 0 if it is absent.
+    pub fn row_stride(&self, i: usize) -> usize {
+        self.inputs[i].as_ref().map_or(0, |arg| arg.layout.strides[0])
     }
 }

@@ -14,7 +14,6 @@ pub struct Device(Arc<Inner>);
 
 struct Inner {
     driver: Box<dyn Driver>,
-    caps: Caps,
     loaded: Mutex<Loaded>,
     faults: Faults,
     /// While launches are recorded.
@@ -102,8 +101,7 @@ impl Device {
         let address = driver.alloc(4 * FAULT_WORDS)?;
         driver.clear(address, 4 * FAULT_WORDS)?;
         let faults = Faults { address, watched: AtomicBool::new(false), ops: Mutex::default() };
-        let caps = driver.caps().clone();
-        Ok(Device(Arc::new(Inner { caps, driver, loaded: Mutex::default(), faults, recorder: Mutex::default() })))
+        Ok(Device(Arc::new(Inner { driver, loaded: Mutex::default(), faults, recorder: Mutex::default() })))
     }
 
     /// What it is, in one line.
@@ -121,7 +119,7 @@ impl Device {
     }
 
     pub fn caps(&self) -> &Caps {
-        &self.0.caps
+        self.0.driver.caps()
     }
 
     pub(super) fn alloc(&self, bytes: usize) -> Result<Buffer> {
@@ -203,7 +201,7 @@ impl Device {
         }
     }
 
-    fn failed(&self, why: &str) -> Error {
+    pub(super) fn failed(&self, why: &str) -> Error {
         Error::Device { device: self.describe(), why: why.into() }
     }
 
@@ -237,12 +235,12 @@ impl Device {
         let function = self.function(module, symbol)?;
         let threads: u32 = config.block.iter().product();
         let smem = config.smem_bytes + function.static_smem_bytes;
-        let fail = |why: String| Err(Error::Device { device: self.describe(), why: format!("{symbol}: {why}") });
+        let fail = |why: String| Err(self.failed(&format!("{symbol}: {why}")));
+        let most = self.caps().block_smem_bytes;
         if threads > function.max_threads {
             return fail(format!("{threads} threads are beyond its launch bounds of {}", function.max_threads));
         }
-        if smem > self.0.caps.block_smem_bytes {
-            let most = self.0.caps.block_smem_bytes;
+        if smem > most {
             return fail(format!("{smem} bytes of shared memory are beyond the device's {most}"));
         }
         self.0.driver.launch(&function, config, params)
@@ -322,7 +320,7 @@ impl Buffer {
     fn place(&self, at: usize, bytes: usize) -> Result<u64> {
         if at.checked_add(bytes).is_none_or(|end| end > self.bytes) {
             let why = format!("bytes {at} to {at} + {bytes} are not in a buffer of {}", self.bytes);
-            return Err(Error::Device { device: self.device.describe(), why });
+            return Err(self.device.failed(&why));
         }
         Ok(self.address + at as u64)
     }

@@ -7,7 +7,7 @@ use super::driver::Config;
 use super::{Cuda, Device};
 use crate::backend::{Arg, Launch};
 use crate::dtype::{DType, Quant};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// A module of PTX: the stem of `kernels/<stem>.cu`, and its text.
 #[derive(Debug)]
@@ -30,18 +30,6 @@ macro_rules! ptx {
     }};
 }
 pub(crate) use ptx;
-
-/// A dtype as kernels know it that are told it at run time; `kernels/common/base.cuh` has the same codes.
-pub const fn code(dtype: DType) -> u32 {
-    match dtype {
-        DType::F32 => 0,
-        DType::F16 => 1,
-        DType::BF16 => 2,
-        DType::U8 => 3,
-        DType::I32 => 4,
-        DType::U32 => 5,
-    }
-}
 
 /// A launch in the making.
 pub struct Call<'a> {
@@ -115,7 +103,7 @@ impl<'a> Call<'a> {
 
     /// The next parameter: the code of a dtype.
     pub fn dtype(self, dtype: DType) -> Call<'a> {
-        self.param(code(dtype) as usize)
+        self.param(dtype.code() as usize)
     }
 
     /// The next parameter: a pointer, 0 for none.
@@ -164,10 +152,8 @@ impl<'a> Call<'a> {
         let most = [i32::MAX as usize, 65535, 65535];
         let over = grid.iter().zip(most).find(|&(n, most)| *n > most).map(|(&n, most)| (n, most));
         if let Some((n, most)) = self.beyond.map(|n| (n, u32::MAX as usize)).or(over) {
-            return Err(Error::Device {
-                device: self.device.describe(),
-                why: format!("{}: a size of {n} is beyond {most}; use a smaller problem", self.symbol),
-            });
+            let why = format!("{}: a size of {n} is beyond {most}; use a smaller problem", self.symbol);
+            return Err(self.device.failed(&why));
         }
         let config = Config { grid: grid.map(|n| n as u32), block: self.block, smem_bytes: self.smem_bytes as u32 };
         self.device.run(self.module, self.symbol, &config, &self.params)
@@ -201,7 +187,7 @@ impl<'a> Launch<'a, Cuda> {
             return Ok(at);
         }
         let why = format!("blocks of {} must begin at a multiple of {word} bytes; copy them first", quant.name());
-        Err(Error::Device { device: self.device.describe(), why })
+        Err(self.device.failed(&why))
     }
 
     /// The address of result `i`'s first element, 0 if it is absent.
@@ -212,11 +198,6 @@ impl<'a> Launch<'a, Cuda> {
     /// The address of the workspace, 0 if there is none.
     pub fn scratch(&self) -> u64 {
         self.workspace.as_ref().map_or(0, address)
-    }
-
-    /// The distance of the rows of operand `i` [rows, cols]; 0 if it is absent.
-    pub fn row_stride(&self, i: usize) -> usize {
-        self.inputs[i].as_ref().map_or(0, |arg| arg.layout.strides[0])
     }
 
     /// Whether operand `i` is absent, or each of its rows begins at a multiple of 16 bytes and its last dimension is dense.

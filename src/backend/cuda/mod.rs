@@ -27,20 +27,15 @@ pub mod emulator;
 pub use device::{Buffer, Device, Recording, Stamp};
 pub use driver::Caps;
 pub(crate) use launch::ptx;
-pub use launch::{Call, Module, code};
+pub use launch::{Call, Module};
 pub(crate) use rows::float_rows;
 pub use rows::{Columns, Team, segment};
 
 use super::Backend;
-use crate::error::{Result, Unsupported};
+use crate::error::Result;
 
 /// The backend.
 pub enum Cuda {}
-
-/// What a kernel's `supports` says that takes every problem.
-pub fn always<O>(_: &O, _: &Caps) -> Result<(), Unsupported> {
-    Ok(())
-}
 
 impl Backend for Cuda {
     const NAME: &'static str = "cuda";

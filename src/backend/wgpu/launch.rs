@@ -1,6 +1,6 @@
 //! What a kernel says to be run: the shader with its constants, bindings, parameters and workgroups.
 
-use super::shader::{Shader, code};
+use super::shader::Shader;
 use super::{Buffer, Device, Wgpu};
 use crate::backend::{Arg, Launch};
 use crate::dtype::DType;
@@ -98,7 +98,7 @@ impl<'a> Call<'a> {
 
     /// The value of an `override` constant that is a dtype's code.
     pub fn dtype(self, name: &'static str, dtype: DType) -> Call<'a> {
-        self.constant(name, code(dtype))
+        self.constant(name, dtype.code())
     }
 
     /// The next storage binding.
@@ -249,11 +249,6 @@ impl<'a> Launch<'a, Wgpu> {
     /// Result `i`, to be written.
     pub fn output(&self, i: usize) -> Bind<'a> {
         self.outputs[i].as_ref().map_or(Bind { writes: true, ..Bind::NONE }, |arg| Bind::of(arg, true))
-    }
-
-    /// The distance of the rows of operand `i` [rows, cols]; 0 if it is absent.
-    pub fn row_stride(&self, i: usize) -> usize {
-        self.inputs[i].as_ref().map_or(0, |arg| arg.layout.strides[0])
     }
 
     /// Whether each row of operand `i` begins at a multiple of four elements, or it is absent: then four at a time are read

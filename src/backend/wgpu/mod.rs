@@ -78,11 +78,6 @@ impl Caps {
     }
 }
 
-/// What a kernel's `supports` says that takes every problem.
-pub fn always<O>(_: &O, _: &Caps) -> Result<(), Unsupported> {
-    Ok(())
-}
-
 /// Invocations for a row of `cols` elements in kernels with `common/rows.wgsl`: a power of two from 32 to 256.
 pub fn row_lanes(cols: usize) -> u32 {
     (cols as u32).clamp(32, 256).next_power_of_two()

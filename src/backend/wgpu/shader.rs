@@ -10,7 +10,6 @@
 //!   it). The launch's own parameters follow.
 //! - Sizes are parameters, what changes the code is a constant: a pipeline is compiled once for each set of constants.
 
-use crate::dtype::DType;
 #[cfg(feature = "wgpu")]
 use std::borrow::Cow;
 
@@ -114,17 +113,5 @@ impl Shader {
             left -= lines;
         }
         format!("shaders/{}.wgsl", self.name)
-    }
-}
-
-/// A dtype as shaders know it; `common/dtype.wgsl` has the same codes.
-pub const fn code(dtype: DType) -> u32 {
-    match dtype {
-        DType::F32 => 0,
-        DType::F16 => 1,
-        DType::BF16 => 2,
-        DType::U8 => 3,
-        DType::I32 => 4,
-        DType::U32 => 5,
     }
 }

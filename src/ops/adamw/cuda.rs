@@ -1,8 +1,8 @@
 //! AdamW in CUDA: `kernels/adamw.cu`.
 
 use super::{AdamW, complement};
-use crate::backend::cuda::{Cuda, always, ptx};
-use crate::backend::{Kernel, Kernels, Launch};
+use crate::backend::cuda::{Cuda, ptx};
+use crate::backend::{Kernel, Kernels, Launch, always};
 use crate::error::Result;
 
 impl Kernels<Cuda> for AdamW {

@@ -1,8 +1,8 @@
 //! AdamW in WGSL: `shaders/adamw.wgsl`.
 
 use super::{AdamW, complement};
-use crate::backend::wgpu::{Wgpu, always, shader::shader};
-use crate::backend::{Kernel, Kernels, Launch};
+use crate::backend::wgpu::{Wgpu, shader::shader};
+use crate::backend::{Kernel, Kernels, Launch, always};
 use crate::error::Result;
 
 impl Kernels<Wgpu> for AdamW {

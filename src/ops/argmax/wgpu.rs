@@ -1,8 +1,8 @@
 //! The place of the largest value in WGSL: `shaders/argmax.wgsl`.
 
 use super::Argmax;
-use crate::backend::wgpu::{Bind, Caps, Wgpu, always, row_lanes, segments, shader::rows_shader};
-use crate::backend::{Kernel, Kernels, Launch};
+use crate::backend::wgpu::{Bind, Caps, Wgpu, row_lanes, segments, shader::rows_shader};
+use crate::backend::{Kernel, Kernels, Launch, always};
 use crate::error::Result;
 use crate::layout::Takes;
 

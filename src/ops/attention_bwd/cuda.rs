@@ -1,7 +1,7 @@
 //! The gradients of attention in CUDA: `kernels/attention_bwd.cu`, and for 16-bit operands `kernels/common/flash_bwd.cuh`.
 
 use super::AttentionBwd;
-use crate::backend::cuda::{Call, Caps, Cuda, Module, code, ptx};
+use crate::backend::cuda::{Call, Caps, Cuda, Module, ptx};
 use crate::backend::{Kernel, Kernels, Launch};
 use crate::dtype::DType;
 use crate::error::{Result, Unsupported};
@@ -100,7 +100,7 @@ fn delta(op: &AttentionBwd, l: &Launch<'_, Cuda>, ends: u64, rounded: u64) -> Re
         .pointer(ends + 4 * rows(op) as u64)
         .pointer(rounded);
     strides(attend(call, &op.attend(), l, BIAS), l, &[OUT, DOUT])
-        .params(&[rows(op), code(op.out) as usize, code(op.dtype) as usize])
+        .params(&[rows(op), op.out.code() as usize, op.dtype.code() as usize])
         .faults(AttentionBwd::NAME)
         .launch(rows(op).div_ceil(8))
 }

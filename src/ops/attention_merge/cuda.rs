@@ -1,8 +1,8 @@
 //! The merge of two attentions in CUDA: `kernels/attention_merge.cu`.
 
 use super::AttentionMerge;
-use crate::backend::cuda::{Cuda, always, ptx};
-use crate::backend::{Kernel, Kernels, Launch};
+use crate::backend::cuda::{Cuda, ptx};
+use crate::backend::{Kernel, Kernels, Launch, always};
 use crate::error::Result;
 
 impl Kernels<Cuda> for AttentionMerge {

@@ -1,8 +1,8 @@
 //! The merge of two attentions in WGSL: `shaders/attention_merge.wgsl`.
 
 use super::AttentionMerge;
-use crate::backend::wgpu::{Wgpu, always, shader::shader};
-use crate::backend::{Kernel, Kernels, Launch};
+use crate::backend::wgpu::{Wgpu, shader::shader};
+use crate::backend::{Kernel, Kernels, Launch, always};
 use crate::dtype::DType;
 use crate::error::Result;
 

@@ -1,8 +1,8 @@
 //! Appending to a cache in WGSL: `shaders/cache_append.wgsl`.
 
 use super::CacheAppend;
-use crate::backend::wgpu::{Wgpu, always, shader::shader};
-use crate::backend::{Kernel, Kernels, Launch};
+use crate::backend::wgpu::{Wgpu, shader::shader};
+use crate::backend::{Kernel, Kernels, Launch, always};
 use crate::error::Result;
 use crate::layout::Takes;
 use crate::ops::Op;

@@ -1,8 +1,8 @@
 //! Casts in CUDA: `kernels/cast.cu`.
 
 use super::Cast;
-use crate::backend::cuda::{Cuda, always, ptx};
-use crate::backend::{Kernel, Kernels, Launch};
+use crate::backend::cuda::{Cuda, ptx};
+use crate::backend::{Kernel, Kernels, Launch, always};
 use crate::error::Result;
 use crate::layout::Takes;
 use crate::ops::walk::{WALKERS, Walk};

@@ -1,8 +1,8 @@
 //! Casts in WGSL: `shaders/cast.wgsl`.
 
 use super::Cast;
-use crate::backend::wgpu::{Wgpu, always, shader::shader};
-use crate::backend::{Kernel, Kernels, Launch};
+use crate::backend::wgpu::{Wgpu, shader::shader};
+use crate::backend::{Kernel, Kernels, Launch, always};
 use crate::error::Result;
 use crate::layout::Takes;
 use crate::ops::walk::launch_view;

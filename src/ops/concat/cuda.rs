@@ -1,8 +1,8 @@
 //! Joining in CUDA: `kernels/concat.cu`, in one launch for all operands.
 
 use super::Concat;
-use crate::backend::cuda::{Cuda, always, ptx};
-use crate::backend::{Kernel, Kernels, Launch, MAX_IN};
+use crate::backend::cuda::{Cuda, ptx};
+use crate::backend::{Kernel, Kernels, Launch, MAX_IN, always};
 use crate::error::Result;
 use crate::layout::Takes;
 use crate::ops::walk::{WALKERS, Walk};

@@ -1,8 +1,8 @@
 //! Joining in WGSL: `shaders/concat.wgsl`, once for each operand.
 
 use super::Concat;
-use crate::backend::wgpu::{Wgpu, always, shader::shader};
-use crate::backend::{Kernel, Kernels, Launch, MAX_IN};
+use crate::backend::wgpu::{Wgpu, shader::shader};
+use crate::backend::{Kernel, Kernels, Launch, MAX_IN, always};
 use crate::error::Result;
 use crate::layout::Takes;
 

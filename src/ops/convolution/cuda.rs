@@ -2,7 +2,7 @@
 
 use super::product::{Cut, Product};
 use crate::backend::Launch;
-use crate::backend::cuda::{Call, Caps, Cuda, Module, code, ptx};
+use crate::backend::cuda::{Call, Caps, Cuda, Module, ptx};
 use crate::dtype::DType;
 use crate::error::{Error, Result, Unsupported};
 use std::ops::Deref;
@@ -332,7 +332,7 @@ impl Cutting {
             .pointer(l.output(0))
             .divisor(self.total / channels / self.batch.max(1))
             .divisor(channels)
-            .params(&[self.total, cut.splits, code(self.out) as usize, self.activation as usize, usize::from(vectors)])
+            .params(&[self.total, cut.splits, self.out.code() as usize, self.activation as usize, usize::from(vectors)])
             .block(TILE_BLOCK)
             .launch(self.total.div_ceil(4 * TILE_BLOCK))
     }

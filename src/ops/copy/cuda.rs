@@ -1,8 +1,8 @@
 //! Copies in CUDA: `kernels/copy.cu`.
 
 use super::Copy;
-use crate::backend::cuda::{Cuda, always, ptx};
-use crate::backend::{Kernel, Kernels, Launch};
+use crate::backend::cuda::{Cuda, ptx};
+use crate::backend::{Kernel, Kernels, Launch, always};
 use crate::error::Result;
 use crate::layout::{Layout, Takes};
 use crate::ops::walk::{WALKERS, Walk};

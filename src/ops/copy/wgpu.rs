@@ -1,8 +1,8 @@
 //! Copies in WGSL: `shaders/copy.wgsl`.
 
 use super::Copy;
-use crate::backend::wgpu::{Wgpu, always, shader::shader};
-use crate::backend::{Kernel, Kernels, Launch};
+use crate::backend::wgpu::{Wgpu, shader::shader};
+use crate::backend::{Kernel, Kernels, Launch, always};
 use crate::error::Result;
 use crate::layout::Takes;
 use crate::ops::walk::launch_view;

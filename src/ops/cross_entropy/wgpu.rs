@@ -1,8 +1,8 @@
 //! Cross-entropy in WGSL: `shaders/cross_entropy.wgsl`.
 
 use super::CrossEntropy;
-use crate::backend::wgpu::{Wgpu, always, row_lanes, shader::rows_shader};
-use crate::backend::{Kernel, Kernels, Launch};
+use crate::backend::wgpu::{Wgpu, row_lanes, shader::rows_shader};
+use crate::backend::{Kernel, Kernels, Launch, always};
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::layout::Takes;

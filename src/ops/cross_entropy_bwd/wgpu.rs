@@ -1,8 +1,8 @@
 //! The gradient of cross-entropy in WGSL: `shaders/cross_entropy_bwd.wgsl`.
 
 use super::CrossEntropyBwd;
-use crate::backend::wgpu::{Wgpu, always, shader::shader};
-use crate::backend::{Kernel, Kernels, Launch};
+use crate::backend::wgpu::{Wgpu, shader::shader};
+use crate::backend::{Kernel, Kernels, Launch, always};
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::layout::Takes;

@@ -1,8 +1,8 @@
 //! Elementwise functions in CUDA: `kernels/elementwise.cu`.
 
 use super::Elementwise;
-use crate::backend::cuda::{Caps, Cuda, always, ptx};
-use crate::backend::{Kernel, Kernels, Launch};
+use crate::backend::cuda::{Caps, Cuda, ptx};
+use crate::backend::{Kernel, Kernels, Launch, always};
 use crate::error::{Result, Unsupported};
 use crate::layout::Takes;
 use crate::ops::walk::{WALKERS, Walk};

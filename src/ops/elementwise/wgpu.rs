@@ -1,8 +1,8 @@
 //! Elementwise functions in WGSL: `shaders/elementwise.wgsl`.
 
 use super::Elementwise;
-use crate::backend::wgpu::{Wgpu, always, shader::shader};
-use crate::backend::{Kernel, Kernels, Launch};
+use crate::backend::wgpu::{Wgpu, shader::shader};
+use crate::backend::{Kernel, Kernels, Launch, always};
 use crate::error::Result;
 use crate::layout::Takes;
 use crate::ops::walk::Walk;

@@ -2,10 +2,10 @@
 
 use super::GroupNorm;
 use crate::backend::wgpu::{
-    Caps, Wgpu, always, row_lanes, segments,
+    Caps, Wgpu, row_lanes, segments,
     shader::{rows_shader, shader},
 };
-use crate::backend::{Kernel, Kernels, Launch};
+use crate::backend::{Kernel, Kernels, Launch, always};
 use crate::error::Result;
 
 impl Kernels<Wgpu> for GroupNorm {

@@ -2,8 +2,8 @@
 
 use super::Interpolate;
 use super::axis::Axis;
-use crate::backend::wgpu::{Caps, Wgpu, always, shader::shader};
-use crate::backend::{Kernel, Kernels, Launch};
+use crate::backend::wgpu::{Caps, Wgpu, shader::shader};
+use crate::backend::{Kernel, Kernels, Launch, always};
 use crate::error::Result;
 
 impl Kernels<Wgpu> for Interpolate {

@@ -1,8 +1,8 @@
 //! Layer norm in WGSL; the shader and its launch are those of [`norm`](crate::ops::norm).
 
 use super::LayerNorm;
-use crate::backend::wgpu::{Wgpu, always};
-use crate::backend::{Kernel, Kernels, Launch};
+use crate::backend::wgpu::Wgpu;
+use crate::backend::{Kernel, Kernels, Launch, always};
 use crate::error::Result;
 use crate::ops::norm::{self, cpu::TAKES};
 

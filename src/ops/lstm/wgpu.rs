@@ -1,8 +1,8 @@
 //! The recurrence of an LSTM in WGSL: `shaders/lstm.wgsl`, a dispatch for each step.
 
 use super::Lstm;
-use crate::backend::wgpu::{Wgpu, always, row_lanes, shader::rows_shader};
-use crate::backend::{Kernel, Kernels, Launch};
+use crate::backend::wgpu::{Wgpu, row_lanes, shader::rows_shader};
+use crate::backend::{Kernel, Kernels, Launch, always};
 use crate::error::Result;
 use crate::layout::Takes;
 

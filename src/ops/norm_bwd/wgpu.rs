@@ -3,10 +3,10 @@
 
 use super::{DOUT, DSUM, NormBwd, SCALE, WEIGHT, X};
 use crate::backend::wgpu::{
-    Bind, Caps, Columns, Wgpu, always, row_lanes,
+    Bind, Caps, Columns, Wgpu, row_lanes,
     shader::{rows_shader, shader},
 };
-use crate::backend::{Kernel, Kernels, Launch};
+use crate::backend::{Kernel, Kernels, Launch, always};
 use crate::error::Result;
 use crate::layout::Takes;
 

@@ -1,8 +1,8 @@
 //! Padding and folding in WGSL: `shaders/pad.wgsl`.
 
 use super::Pad;
-use crate::backend::wgpu::{Wgpu, always, shader::shader};
-use crate::backend::{Kernel, Kernels, Launch};
+use crate::backend::wgpu::{Wgpu, shader::shader};
+use crate::backend::{Kernel, Kernels, Launch, always};
 use crate::error::Result;
 use crate::layout::Takes;
 

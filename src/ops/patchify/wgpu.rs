@@ -1,8 +1,8 @@
 //! Patches in WGSL: `shaders/patchify.wgsl`, over the view of the pixels that the patches are.
 
 use super::{PatchOrder, Patchify, PixelLayout};
-use crate::backend::wgpu::{Wgpu, always, shader::shader};
-use crate::backend::{Kernel, Kernels, Launch};
+use crate::backend::wgpu::{Wgpu, shader::shader};
+use crate::backend::{Kernel, Kernels, Launch, always};
 use crate::error::Result;
 use crate::layout::Takes;
 use crate::ops::walk::Walk;

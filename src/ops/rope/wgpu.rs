@@ -1,8 +1,8 @@
 //! Rotary embeddings in WGSL: `shaders/rope.wgsl`.
 
 use super::{Pairs, Rope};
-use crate::backend::wgpu::{Wgpu, always, shader::shader};
-use crate::backend::{Kernel, Kernels, Launch};
+use crate::backend::wgpu::{Wgpu, shader::shader};
+use crate::backend::{Kernel, Kernels, Launch, always};
 use crate::error::Result;
 use crate::layout::Takes;
 

@@ -1,8 +1,8 @@
 //! RVQ decoding in CUDA: `kernels/rvq_decode.cu`.
 
 use super::RvqDecode;
-use crate::backend::cuda::{Cuda, always, ptx};
-use crate::backend::{Kernel, Kernels, Launch};
+use crate::backend::cuda::{Cuda, ptx};
+use crate::backend::{Kernel, Kernels, Launch, always};
 use crate::error::Result;
 use crate::ops::Op;
 

@@ -1,8 +1,8 @@
 //! RVQ decoding in WGSL: `shaders/rvq_decode.wgsl`.
 
 use super::RvqDecode;
-use crate::backend::wgpu::{Wgpu, always, shader::shader};
-use crate::backend::{Kernel, Kernels, Launch};
+use crate::backend::wgpu::{Wgpu, shader::shader};
+use crate::backend::{Kernel, Kernels, Launch, always};
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::ops::Op;

@@ -1,8 +1,8 @@
 //! Residual vector quantisation in CUDA, encoding: `kernels/rvq_encode.cu`.
 
 use super::{Distance, RvqEncode};
-use crate::backend::cuda::{Call, Caps, Cuda, always, ptx};
-use crate::backend::{Kernel, Kernels, Launch};
+use crate::backend::cuda::{Call, Caps, Cuda, ptx};
+use crate::backend::{Kernel, Kernels, Launch, always};
 use crate::error::{Result, Unsupported};
 
 /// Entries of a tile, and columns and bytes of one stage of it, the entries' two terms included.

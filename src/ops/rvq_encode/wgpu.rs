@@ -1,8 +1,8 @@
 //! Residual vector quantisation in WGSL, encoding: `shaders/rvq_encode.wgsl`.
 
 use super::{Distance, RvqEncode};
-use crate::backend::wgpu::{Wgpu, always, shader::shader};
-use crate::backend::{Kernel, Kernels, Launch};
+use crate::backend::wgpu::{Wgpu, shader::shader};
+use crate::backend::{Kernel, Kernels, Launch, always};
 use crate::error::Result;
 
 /// Vectors of a workgroup.

@@ -1,8 +1,8 @@
 //! Adding up rows in WGSL: `shaders/scatter_add.wgsl`.
 
 use super::ScatterAdd;
-use crate::backend::wgpu::{Wgpu, always, shader::shader};
-use crate::backend::{Kernel, Kernels, Launch};
+use crate::backend::wgpu::{Wgpu, shader::shader};
+use crate::backend::{Kernel, Kernels, Launch, always};
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::layout::Takes;

@@ -1,8 +1,8 @@
 //! Softmax in WGSL: `shaders/softmax.wgsl`.
 
 use super::Softmax;
-use crate::backend::wgpu::{Wgpu, always, row_lanes, shader::rows_shader};
-use crate::backend::{Kernel, Kernels, Launch};
+use crate::backend::wgpu::{Wgpu, row_lanes, shader::rows_shader};
+use crate::backend::{Kernel, Kernels, Launch, always};
 use crate::error::Result;
 use crate::layout::Takes;
 

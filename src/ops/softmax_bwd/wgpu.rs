@@ -1,8 +1,8 @@
 //! The gradient of softmax in WGSL: `shaders/softmax_bwd.wgsl`.
 
 use super::SoftmaxBwd;
-use crate::backend::wgpu::{Wgpu, always, row_lanes, shader::rows_shader};
-use crate::backend::{Kernel, Kernels, Launch};
+use crate::backend::wgpu::{Wgpu, row_lanes, shader::rows_shader};
+use crate::backend::{Kernel, Kernels, Launch, always};
 use crate::error::Result;
 use crate::layout::Takes;
 

@@ -1,8 +1,8 @@
 //! The k largest values of rows in WGSL: `shaders/topk.wgsl`.
 
 use super::TopK;
-use crate::backend::wgpu::{Bind, Caps, Wgpu, always, segment, shader::shader};
-use crate::backend::{Kernel, Kernels, Launch};
+use crate::backend::wgpu::{Bind, Caps, Wgpu, segment, shader::shader};
+use crate::backend::{Kernel, Kernels, Launch, always};
 use crate::error::Result;
 use crate::layout::Takes;
 

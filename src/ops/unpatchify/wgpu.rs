@@ -1,8 +1,8 @@
 //! Patches to planes in WGSL: `shaders/patchify.wgsl`, over the view of the patches that the planes are.
 
 use super::{PatchOrder, Unpatchify};
-use crate::backend::wgpu::{Bind, Wgpu, always, shader::shader};
-use crate::backend::{Kernel, Kernels, Launch};
+use crate::backend::wgpu::{Bind, Wgpu, shader::shader};
+use crate::backend::{Kernel, Kernels, Launch, always};
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::layout::Takes;
