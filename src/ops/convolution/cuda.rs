@@ -160,13 +160,8 @@ impl Cutting {
             splits: 1,
             split_depth: 0,
         };
-        let present = self.dots_blocks(&cut);
+        let present = self.dot_blocks(&cut);
         cut.split(present, ENOUGH_DOTS, self.batch * d * h, 1, SPLIT_POSITIONS.div_ceil(w))
-    }
-
-    fn dots_blocks(&self, cut: &Cut) -> usize {
-        let [d, h, _] = self.window.taps;
-        cut.col_blocks * d * h * self.channels * self.rows * self.groups * cut.splits
     }
 
     /// Bytes of the sums of splits.
@@ -263,7 +258,7 @@ impl Cutting {
             .divisor(self.window.positions[2].div_ceil(4))
             .param(usize::from(self.slides()))
             .block(DIRECT_BLOCK)
-            .launch(self.dots_blocks(&cut))?;
+            .launch(self.dot_blocks(&cut))?;
         self.add_splits(l, &cut)
     }
 

@@ -81,6 +81,12 @@ impl Product {
     pub fn slides(&self) -> bool {
         self.window.stride[2] == self.window.dilation[2]
     }
+
+    /// Blocks of threads that compute results as dot products of two runs of positions.
+    pub(super) fn dot_blocks(&self, cut: &Cut) -> usize {
+        let [d, h, _] = self.window.taps;
+        cut.col_blocks * d * h * self.channels * self.rows * self.groups * cut.splits
+    }
 }
 
 /// How a product is cut.

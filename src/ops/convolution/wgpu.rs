@@ -151,14 +151,8 @@ impl Product {
             splits: 1,
             split_depth: 0,
         };
-        let present = self.dot_workgroups(&cut);
+        let present = self.dot_blocks(&cut);
         cut.split(present, ENOUGH_TILES, self.batch * d * h, 1, SPLIT_POSITIONS.div_ceil(w))
-    }
-
-    /// Workgroups of dot products.
-    fn dot_workgroups(&self, cut: &Cut) -> usize {
-        let [d, h, _] = self.window.taps;
-        cut.col_blocks * d * h * self.channels * self.rows * self.groups * cut.splits
     }
 
     pub fn dots_bytes(&self) -> usize {
@@ -172,7 +166,7 @@ impl Product {
             return Ok(());
         }
         let cut = self.dot_products();
-        self.call(name, shader, l, &cut).constant("slides", self.slides()).dispatch_many(self.dot_workgroups(&cut))?;
+        self.call(name, shader, l, &cut).constant("slides", self.slides()).dispatch_many(self.dot_blocks(&cut))?;
         self.add_splits(name, l, &cut)
     }
 

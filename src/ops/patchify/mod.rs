@@ -8,6 +8,7 @@ mod reference;
 mod wgpu;
 
 use super::problem::{choice, problem};
+use super::walk::Walk;
 use super::{Case, Fill, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, first, run};
 use crate::dtype::{DType, Scalar};
 use crate::error::{Error, Result};
@@ -87,6 +88,29 @@ impl Patchify {
     /// Patches of a clip along time, height and width.
     pub fn grid(&self) -> [usize; 3] {
         [self.frames / self.tubelet, self.height / self.patch_h, self.width / self.patch_w]
+    }
+
+    /// The values of patches in order, as a view of pixels (operand 0, whose strides these are) and of channels (operand 1).
+    fn walk(&self, strides: [usize; 6]) -> Walk {
+        let [b, c, t, y, x] = match self.layout {
+            PixelLayout::Planar => std::array::from_fn(|d| strides[d]),
+            PixelLayout::Interleaved => [0, 4, 1, 2, 3].map(|d| strides[d]),
+        };
+        // Extent, and strides of the pixels and of the channels.
+        let [grid_t, grid_h, grid_w] = self.grid();
+        let grid = [
+            [self.batch, b, 0, 0],
+            [grid_t, self.tubelet * t, 0, 0],
+            [grid_h, self.patch_h * y, 0, 0],
+            [grid_w, self.patch_w * x, 0, 0],
+        ];
+        let channel = [self.channels, c, usize::from(self.normalised), 0];
+        let [frame, row, column] = [[self.tubelet, t, 0, 0], [self.patch_h, y, 0, 0], [self.patch_w, x, 0, 0]];
+        let patch = match self.order {
+            PatchOrder::ChannelFirst => [channel, frame, row, column],
+            PatchOrder::ChannelLast => [frame, row, column, channel],
+        };
+        Walk::of(grid.into_iter().chain(patch))
     }
 
     /// Values of a patch.

@@ -1,6 +1,7 @@
 //! The k largest values of rows in CUDA: `kernels/topk.cu`.
 
 use super::TopK;
+use super::cut::{Cut, RANKS};
 use crate::backend::cuda::{Caps, Cuda, float_rows, ptx, segment};
 use crate::backend::{Kernel, Kernels, Launch};
 use crate::error::Result;
@@ -11,47 +12,25 @@ impl Kernels<Cuda> for TopK {
         float_rows![("topk", launch).takes(&[Takes::Rows]).workspace(workspace)];
 }
 
-/// Ranks that a block finds: RANKS of the kernel.
-const RANKS: usize = 1024;
 /// Values that a block holds in registers.
 const HELD: usize = 2048;
 /// Threads of a block.
 const BLOCK: usize = 256;
 
-/// The cut of a row.
-struct Cut {
-    segment: usize,
-    segments: usize,
-    /// What the segments leave of a row: k values each, the last one what it has.
-    kept: usize,
-}
-
-impl Cut {
-    fn new(op: &TopK, caps: &Caps) -> Cut {
-        let whole = Cut { segment: op.cols, segments: 1, kept: 0 };
-        if op.k > RANKS {
-            return whole;
-        }
-        let segment = segment(caps, op.cols, HELD.max(4 * op.k), op.rows, 4);
-        if segment >= op.cols {
-            return whole;
-        }
-        let segments = op.cols.div_ceil(segment);
-        let last = op.cols - (segments - 1) * segment;
-        Cut { segment, segments, kept: (segments - 1) * op.k + last.min(op.k) }
-    }
+fn cut(op: &TopK, caps: &Caps) -> Cut {
+    Cut::new(op, segment(caps, op.cols, HELD.max(4 * op.k), op.rows, 4))
 }
 
 /// A number and a place for each value that segments leave.
 fn workspace(op: &TopK, caps: &Caps) -> usize {
-    op.rows * Cut::new(op, caps).kept * 8
+    op.rows * cut(op, caps).kept * 8
 }
 
 fn launch(k: &Kernel<Cuda, TopK>, op: &TopK, l: &mut Launch<'_, Cuda>) -> Result<()> {
     if op.k == 0 {
         return Ok(());
     }
-    let Cut { segment, segments, kept } = Cut::new(op, l.device.caps());
+    let Cut { segment, segments, kept } = cut(op, l.device.caps());
     let blocks = op.k.div_ceil(RANKS);
     let pass = |name: &'static str, cols: usize, segment: usize, segments: usize| {
         l.call(name, ptx!("topk"))

@@ -3,6 +3,7 @@
 mod cases;
 mod cpu;
 mod cuda;
+mod cut;
 mod reference;
 mod wgpu;
 

@@ -1,12 +1,12 @@
 //! Patches to planes in CUDA: `kernels/patchify.cu`, over the view of the patches that the planes are.
 
-use super::{PatchOrder, Unpatchify};
+use super::Unpatchify;
 use crate::backend::cuda::{Cuda, ptx};
 use crate::backend::{Kernel, Kernels, Launch};
 use crate::dtype::DType;
 use crate::error::{Result, Unsupported};
 use crate::layout::Takes;
-use crate::ops::walk::{MAX_INDEX, Walk};
+use crate::ops::walk::MAX_INDEX;
 
 impl Kernels<Cuda> for Unpatchify {
     const KERNELS: &'static [Kernel<Cuda, Self>] = &[
@@ -22,25 +22,7 @@ fn supports(op: &Unpatchify, from: DType) -> Result<(), Unsupported> {
 }
 
 fn launch(k: &Kernel<Cuda, Unpatchify>, op: &Unpatchify, l: &mut Launch<'_, Cuda>) -> Result<()> {
-    let [batch, patch, value, ..] = l.layout(0).strides;
-    let [grid_t, grid_h, grid_w] = op.grid();
-    // From value to value of a patch along channels, frames, rows and columns.
-    let (c, x) = match op.order {
-        PatchOrder::ChannelFirst => (op.tubelet * op.patch_h * op.patch_w * value, value),
-        PatchOrder::ChannelLast => (value, op.channels * value),
-    };
-    let (f, y) = (op.patch_h * op.patch_w * x, op.patch_w * x);
-    let dims = [
-        [op.batch, batch],
-        [op.channels, c],
-        [grid_t, grid_h * grid_w * patch],
-        [op.tubelet, f],
-        [grid_h, grid_w * patch],
-        [op.patch_h, y],
-        [grid_w, patch],
-        [op.patch_w, x],
-    ];
-    let walk = Walk::of(dims.map(|[n, stride]| [n, stride, 0, 0]));
+    let walk = op.walk(l.layout(0).strides);
     let call = l.call(k.name, ptx!("patchify")).pointer(l.input(0)).pointer(l.output(0));
     walk.launch(call, 1.0, (l.input(0), op.dtype), DType::F32)
 }

@@ -8,6 +8,7 @@ mod wgpu;
 
 use super::patchify::PatchOrder;
 use super::problem::problem;
+use super::walk::Walk;
 use super::{Case, Inputs, Op, Operand, Outputs, Real, Sample, Saved, Tolerance, first, patchify, run};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -59,6 +60,28 @@ impl Unpatchify {
     /// Patches of a clip along time, height and width.
     pub fn grid(&self) -> [usize; 3] {
         [self.frames / self.tubelet, self.height / self.patch_h, self.width / self.patch_w]
+    }
+
+    /// The values of planes in order, as a view of patches, whose strides these are.
+    fn walk(&self, [batch, patch, value, ..]: [usize; 6]) -> Walk {
+        let [grid_t, grid_h, grid_w] = self.grid();
+        // From value to value of a patch along channels, frames, rows and columns.
+        let (c, x) = match self.order {
+            PatchOrder::ChannelFirst => (self.tubelet * self.patch_h * self.patch_w * value, value),
+            PatchOrder::ChannelLast => (value, self.channels * value),
+        };
+        let (f, y) = (self.patch_h * self.patch_w * x, self.patch_w * x);
+        let dims = [
+            [self.batch, batch],
+            [self.channels, c],
+            [grid_t, grid_h * grid_w * patch],
+            [self.tubelet, f],
+            [grid_h, grid_w * patch],
+            [self.patch_h, y],
+            [grid_w, patch],
+            [self.patch_w, x],
+        ];
+        Walk::of(dims.map(|[n, stride]| [n, stride, 0, 0]))
     }
 
     /// Values of a patch.

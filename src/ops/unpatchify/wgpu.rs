@@ -1,12 +1,11 @@
 //! Patches to planes in WGSL: `shaders/patchify.wgsl`, over the view of the patches that the planes are.
 
-use super::{PatchOrder, Unpatchify};
+use super::Unpatchify;
 use crate::backend::wgpu::{Bind, Wgpu, shader::shader};
 use crate::backend::{Kernel, Kernels, Launch, always};
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::layout::Takes;
-use crate::ops::walk::Walk;
 
 impl Kernels<Wgpu> for Unpatchify {
     const KERNELS: &'static [Kernel<Wgpu, Self>] =
@@ -14,25 +13,7 @@ impl Kernels<Wgpu> for Unpatchify {
 }
 
 fn launch(k: &Kernel<Wgpu, Unpatchify>, op: &Unpatchify, l: &mut Launch<'_, Wgpu>) -> Result<()> {
-    let (out, [batch, patch, value, ..]) = (l.output(0), l.layout(0).strides);
-    let [grid_t, grid_h, grid_w] = op.grid();
-    // From value to value of a patch along channels, frames, rows and columns.
-    let (c, x) = match op.order {
-        PatchOrder::ChannelFirst => (op.tubelet * op.patch_h * op.patch_w * value, value),
-        PatchOrder::ChannelLast => (value, op.channels * value),
-    };
-    let (f, y) = (op.patch_h * op.patch_w * x, op.patch_w * x);
-    let dims = [
-        [op.batch, batch],
-        [op.channels, c],
-        [grid_t, grid_h * grid_w * patch],
-        [op.tubelet, f],
-        [grid_h, grid_w * patch],
-        [op.patch_h, y],
-        [grid_w, patch],
-        [op.patch_w, x],
-    ];
-    let walk = Walk::of(dims.map(|[n, stride]| [n, stride, 0, 0]));
+    let (out, walk) = (l.output(0), op.walk(l.layout(0).strides));
     l.call(k.name, shader!("patchify", "dtype", "walk", "flat"))
         .dtype("x_dtype", op.dtype)
         .constant("walk_quads", walk.has_quads(out.offset()))

@@ -19,7 +19,8 @@ impl<T: Lane<Word = u32>> Lane for Low<T> {
     }
 }
 
-macro_rules! with_int {
+/// As `with_int!`, for bytes too.
+macro_rules! with_any_int {
     ($ty:expr, $t:ident => $e:expr) => {
         match $ty {
             Type::U8 | Type::B8 => {
@@ -30,55 +31,7 @@ macro_rules! with_int {
                 type $t = i8;
                 $e
             }
-            Type::U16 | Type::B16 => {
-                type $t = u16;
-                $e
-            }
-            Type::S16 => {
-                type $t = i16;
-                $e
-            }
-            Type::U32 | Type::B32 => {
-                type $t = u32;
-                $e
-            }
-            Type::S32 => {
-                type $t = i32;
-                $e
-            }
-            Type::U64 | Type::B64 => {
-                type $t = u64;
-                $e
-            }
-            Type::S64 => {
-                type $t = i64;
-                $e
-            }
-            _ => Ok(None),
-        }
-    };
-}
-
-macro_rules! with_float {
-    ($ty:expr, $t:ident => $e:expr) => {
-        match $ty {
-            Type::F16 => {
-                type $t = half::f16;
-                $e
-            }
-            Type::Bf16 => {
-                type $t = half::bf16;
-                $e
-            }
-            Type::F32 => {
-                type $t = f32;
-                $e
-            }
-            Type::F64 => {
-                type $t = f64;
-                $e
-            }
-            _ => Ok(None),
+            other => with_int!(other, $t => $e),
         }
     };
 }
@@ -139,7 +92,7 @@ fn int_to_int(b: &mut Build, to: Type, from: Type) -> Compiled {
     if b.take("sat") {
         let bits = 8 * to.bytes() as u32;
         let (low, high) = if is_signed(to) { (-1 << (bits - 1), !(-1 << (bits - 1))) } else { (0, !(-1 << bits)) };
-        return with_int!(from, A => extended(b, to, move |x: A| (x as i128).clamp(low, high) as u64));
+        return with_any_int!(from, A => extended(b, to, move |x: A| (x as i128).clamp(low, high) as u64));
     }
     // Signs matter of what is read alone; results of less than 32 bits are kept as their type says.
     match (from, in_long) {
@@ -149,7 +102,7 @@ fn int_to_int(b: &mut Build, to: Type, from: Type) -> Compiled {
         (Type::S16, true) => extended(b, to, |x: Low<i16>| i64::from(x.0) as u64),
         (Type::U32, true) => extended(b, to, |x: Low<u32>| x.0.into()),
         (Type::S32, true) => extended(b, to, |x: Low<i32>| i64::from(x.0) as u64),
-        _ => with_int!(from, A => extended(b, to, |x: A| x as u64)),
+        _ => with_any_int!(from, A => extended(b, to, |x: A| x as u64)),
     }
 }
 
@@ -172,8 +125,8 @@ fn int_to_float(b: &mut Build, to: Type, from: Type) -> Compiled {
     match (to, from, rounding) {
         (Type::F32, Type::S32, Rounding::Nearest) if !sat => b.map1(|x: i32| x as f32),
         (Type::F32, Type::U32, Rounding::Nearest) if !sat => b.map1(|x: u32| x as f32),
-        (Type::F64, ..) => with_int!(from, A => b.map1(|x: A| x as f64)),
-        _ => with_int!(from, A => round(b, to, rounding, sat, |x: A| f::from_integer(x as i128))),
+        (Type::F64, ..) => with_any_int!(from, A => b.map1(|x: A| x as f64)),
+        _ => with_any_int!(from, A => round(b, to, rounding, sat, |x: A| f::from_integer(x as i128))),
     }
 }
 

@@ -145,55 +145,6 @@ fn unpack(b: &mut Build, ty: Type, parts: &[Operand]) -> Compiled {
     })
 }
 
-/// Runs an expression with a type name bound to the type that a comparison is made in.
-macro_rules! with_ordered {
-    ($ty:expr, $t:ident => $e:expr) => {
-        match $ty {
-            Type::B16 | Type::U16 => {
-                type $t = u16;
-                $e
-            }
-            Type::S16 => {
-                type $t = i16;
-                $e
-            }
-            Type::B32 | Type::U32 => {
-                type $t = u32;
-                $e
-            }
-            Type::S32 => {
-                type $t = i32;
-                $e
-            }
-            Type::B64 | Type::U64 => {
-                type $t = u64;
-                $e
-            }
-            Type::S64 => {
-                type $t = i64;
-                $e
-            }
-            Type::F16 => {
-                type $t = half::f16;
-                $e
-            }
-            Type::Bf16 => {
-                type $t = half::bf16;
-                $e
-            }
-            Type::F32 => {
-                type $t = f32;
-                $e
-            }
-            Type::F64 => {
-                type $t = f64;
-                $e
-            }
-            _ => Err("this type is not compared".into()),
-        }
-    };
-}
-
 /// The lanes where a comparison holds.
 type Comparison = Box<dyn Fn(&Registers) -> u32 + Send + Sync>;
 
@@ -205,7 +156,8 @@ fn comparison(b: &mut Build, ty: Type) -> Result<Comparison, String> {
     let name = b.one_of(&COMPARISONS).ok_or("a comparison expected")?;
     // Subnormal operands that count as zero differ from others in comparisons of subnormals alone.
     b.take("ftz");
-    with_ordered!(ty, T => ordered::<T>(b, name))
+    let others = || Err("this type is not compared".into());
+    with_int!(ty, T => ordered::<T>(b, name), else with_float!(ty, T => ordered::<T>(b, name), else others()))
 }
 
 /// Five comparisons are all of them, with operands the other way round, and negated where they hold for NaNs as well.

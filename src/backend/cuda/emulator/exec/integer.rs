@@ -2,40 +2,7 @@
 
 use super::*;
 
-/// Runs an expression with a type name bound to the integer type of a PTX type; `None` for other types.
-macro_rules! with_int {
-    ($ty:expr, $t:ident => $e:expr) => {
-        match $ty {
-            Type::U16 | Type::B16 => {
-                type $t = u16;
-                $e
-            }
-            Type::S16 => {
-                type $t = i16;
-                $e
-            }
-            Type::U32 | Type::B32 => {
-                type $t = u32;
-                $e
-            }
-            Type::S32 => {
-                type $t = i32;
-                $e
-            }
-            Type::U64 | Type::B64 => {
-                type $t = u64;
-                $e
-            }
-            Type::S64 => {
-                type $t = i64;
-                $e
-            }
-            _ => Ok(None),
-        }
-    };
-}
-
-/// As [`with_int`], for the types that are as wide as 32 or 64 bits without a sign.
+/// As `with_int!`, for the types that are as wide as 32 or 64 bits without a sign.
 macro_rules! with_bits {
     ($ty:expr, $t:ident => $e:expr) => {
         match $ty.bytes() {

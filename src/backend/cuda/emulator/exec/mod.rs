@@ -1,6 +1,9 @@
 //! Instructions become closures, once, when a module is loaded: operands are places in the register files, and the operation
 //! is chosen outside of the loop over the lanes.
 
+#[macro_use]
+mod types;
+
 mod convert;
 mod data;
 mod float;
