@@ -1,10 +1,11 @@
 //! Convolutions in CUDA: how products are cut and launched. `kernels/common/convolution.cuh` says what they are.
 
 use super::product::{Cut, Product};
-use crate::backend::Launch;
 use crate::backend::cuda::{Call, Caps, Cuda, Module, ptx};
+use crate::backend::{Kernel, Launch};
 use crate::dtype::DType;
 use crate::error::{Error, Result, Unsupported};
+use crate::layout::Takes;
 use std::ops::Deref;
 
 /// Columns of a tile, and steps of one in float arithmetic and on the tensor cores.
@@ -30,6 +31,72 @@ const TAPS: usize = 8;
 /// What kernels divide, and places that they keep in 32 bits.
 const MOST: usize = (1 << 31) - 1;
 
+/// A convolution with rows of each kind. Functions of its modules have the names that its rows have.
+pub(in crate::ops) trait Convolution: Sized + 'static {
+    /// In float arithmetic, and on the tensor cores with the function that brings weights into their order.
+    const MODULE: &'static Module;
+    const TENSOR_MODULE: &'static Module;
+    const PACK: &'static str;
+    fn cutting(&self) -> Cutting;
+    /// Points that a window passes along each axis.
+    fn points(&self) -> [usize; 3];
+    /// Of x and of the weight.
+    fn dtypes(&self) -> [DType; 2];
+}
+
+type Supports<O> = fn(&O, &Caps) -> Result<(), Unsupported>;
+
+/// The row of a direct kernel.
+pub(in crate::ops) const fn straight<O: Convolution>(name: &'static str, supports: Supports<O>) -> Kernel<Cuda, O> {
+    Kernel::new(name, supports, |k, op, l| op.cutting().direct(k.name, O::MODULE, l))
+        .takes(&[Takes::Rows])
+        .suits(|op, _| op.cutting().is_narrow())
+        .workspace(|op, _| op.cutting().direct_bytes())
+}
+
+/// The row of tiles on the tensor cores.
+pub(in crate::ops) const fn on_tensor_cores<O: Convolution, const BLOCK_M: usize>(
+    name: &'static str,
+    supports: Supports<O>,
+) -> Kernel<Cuda, O> {
+    Kernel::new(name, supports, |k, op, l| op.cutting().tensor::<BLOCK_M>(k.name, O::TENSOR_MODULE, l, O::PACK))
+        .takes(&[Takes::Rows])
+        .workspace(|op, _| op.cutting().tensor_bytes(BLOCK_M))
+}
+
+/// The row of tiles in float arithmetic.
+pub(in crate::ops) const fn in_tiles<O: Convolution, const BLOCK_M: usize>(
+    name: &'static str,
+    supports: Supports<O>,
+) -> Kernel<Cuda, O> {
+    Kernel::new(name, supports, |k, op, l| op.cutting().tiled::<BLOCK_M>(k.name, O::MODULE, l))
+        .takes(&[Takes::Rows])
+        .workspace(|op, _| op.cutting().tiled_bytes(BLOCK_M))
+}
+
+/// Operands of any dtypes.
+pub(in crate::ops) fn any<O: Convolution>(op: &O, _: &Caps) -> Result<(), Unsupported> {
+    supports(&op.cutting(), op.points())
+}
+
+/// Operands of one dtype.
+pub(in crate::ops) fn of<O: Convolution>(op: &O, dtype: DType) -> Result<(), Unsupported> {
+    are(dtype, op.dtypes())?;
+    supports(&op.cutting(), op.points())
+}
+
+/// An x of this dtype, for a direct kernel.
+pub(in crate::ops) fn direct_of<O: Convolution>(op: &O, x: DType, caps: &Caps) -> Result<(), Unsupported> {
+    are(x, [op.dtypes()[0]])?;
+    supports(&op.cutting(), op.points())?;
+    Unsupported::at_most("bytes of shared memory", op.cutting().pieces().smem_bytes, caps.block_smem_bytes)
+}
+
+/// Whether tiles of 128 rows are the better ones.
+pub(in crate::ops) fn is_wide<O: Convolution>(op: &O, _: &Caps) -> bool {
+    op.cutting().is_wide()
+}
+
 /// How the direct kernels cut a plane of positions; `kernels/common/convolution_direct.cuh` has the fields.
 struct Pieces {
     rows_each: usize,
@@ -43,12 +110,6 @@ pub(in crate::ops) fn supports(p: &Cutting, points: [usize; 3]) -> Result<(), Un
     Unsupported::at_most("points along an axis", points.into_iter().fold(0, usize::max), 1usize << 30)?;
     Unsupported::at_most("columns", p.cols, MOST)?;
     Unsupported::at_most("elements of a factor", (p.groups * p.rows).saturating_mul(p.depth), MOST)
-}
-
-/// The same of the direct kernels.
-pub(in crate::ops) fn supports_direct(p: &Cutting, points: [usize; 3], caps: &Caps) -> Result<(), Unsupported> {
-    supports(p, points)?;
-    Unsupported::at_most("bytes of shared memory", p.pieces().smem_bytes, caps.block_smem_bytes)
 }
 
 fn gcd(a: usize, b: usize) -> usize {
@@ -334,6 +395,6 @@ impl Cutting {
 }
 
 /// Whether operands are of the dtype that a kernel is for.
-pub(in crate::ops) fn are<const N: usize>(dtype: DType, operands: [DType; N]) -> Result<(), Unsupported> {
+fn are<const N: usize>(dtype: DType, operands: [DType; N]) -> Result<(), Unsupported> {
     Unsupported::require("operands of this kernel's dtype", operands.iter().all(|&d| d == dtype))
 }
