@@ -3,10 +3,12 @@
 mod buffer;
 mod pool;
 pub mod probe;
+mod share;
 pub mod simd;
 
 pub use buffer::{ALIGNMENT, Buffer, MappedBytes};
 pub use pool::Pool;
+pub use share::{Slots, deal};
 
 use super::{Arg, Backend, Launch};
 use crate::dtype::Elem;

@@ -7,12 +7,12 @@
 
 use super::Conv;
 use crate::backend::cpu::simd::Simd;
-use crate::backend::cpu::{Caps, Cpu};
+use crate::backend::cpu::{Caps, Cpu, Slots};
 use crate::backend::{Kernel, Kernels, Launch};
 use crate::error::{Result, Unsupported};
 use crate::isa_rows;
 use crate::layout::Takes;
-use crate::ops::convolution::cpu::{self as shared, Floats, Product, SLOT, Sink, Slots, Window};
+use crate::ops::convolution::cpu::{self as shared, Floats, Product, SLOT, Sink, Window};
 use crate::ops::with_float;
 
 /// Rows of a group up to which products are computed straight from the input.

@@ -16,12 +16,12 @@
 
 use super::ConvBwdWeight;
 use crate::backend::cpu::simd::{MAX_LANES, Simd};
-use crate::backend::cpu::{Caps, Cpu, Pool};
+use crate::backend::cpu::{Caps, Cpu, Pool, Slots};
 use crate::backend::{Kernel, Kernels, Launch};
 use crate::error::{Result, Unsupported};
 use crate::layout::Takes;
 use crate::ops::convolution::cpu::{
-    Boxes, Floats, KC, LDA, Lines, Run, Runs, Sink, Slots, Window, copy_runs, max_rows, multiply,
+    Boxes, Floats, KC, LDA, Lines, Run, Runs, Sink, Window, copy_runs, max_rows, multiply,
 };
 use crate::{isa_rows, simd_fn};
 

@@ -10,7 +10,7 @@
 
 use super::ConvTranspose;
 use crate::backend::cpu::simd::Simd;
-use crate::backend::cpu::{Caps, Cpu, Pool};
+use crate::backend::cpu::{Caps, Cpu, Pool, Slots};
 use crate::backend::{Kernel, Kernels, Launch};
 use crate::dtype::Elem;
 use crate::error::{Result, Unsupported};
@@ -18,7 +18,7 @@ use crate::isa_rows;
 use crate::layout::Takes;
 use crate::ops::activation::Activation;
 use crate::ops::convolution::Padding;
-use crate::ops::convolution::cpu::{self as shared, Axis, Floats, Product, SLOT, Sink, Slots, Window};
+use crate::ops::convolution::cpu::{self as shared, Axis, Floats, Product, SLOT, Sink, Window};
 use crate::ops::with_float;
 
 /// Rows of a group up to which products are computed straight from the input.

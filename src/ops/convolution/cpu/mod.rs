@@ -24,12 +24,11 @@ pub use tiled::{SLOT, tiled};
 
 use super::{Geometry, Padding};
 use crate::backend::Launch;
+use crate::backend::cpu::Cpu;
 use crate::backend::cpu::simd::{Lane, Simd, fetch};
-use crate::backend::cpu::{Caps, Cpu};
 use crate::dtype::DType;
 use crate::ops::activation::Activation;
 use half::{bf16, f16};
-use std::sync::{Mutex, PoisonError};
 
 /// Floats of any dtype, read as f32.
 #[derive(Clone, Copy)]
@@ -178,34 +177,6 @@ impl Product<'_> {
     fn outputs(&self) -> [usize; 3] {
         std::array::from_fn(|i| self.windows.iter().map(|w| w.axes[i].outputs).max().unwrap_or(0))
     }
-}
-
-/// Scratch memory for every thread.
-pub struct Slots<'a>(Mutex<Vec<&'a mut [f32]>>);
-
-impl<'a> Slots<'a> {
-    /// Cuts memory into slots of `len` elements.
-    pub fn new(scratch: &'a mut [f32], len: usize) -> Slots<'a> {
-        Slots(Mutex::new(scratch.chunks_exact_mut(len).collect()))
-    }
-
-    /// Bytes of memory for a slot of `len` elements for each thread.
-    pub fn bytes(caps: &Caps, len: usize) -> usize {
-        caps.threads * len * size_of::<f32>()
-    }
-
-    /// Runs a part on a slot, which holds arbitrary values.
-    pub fn with(&self, part: impl FnOnce(&mut [f32])) {
-        let slots = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let slot = slots().pop().expect("a thread works on one part at a time, and each has a slot");
-        part(slot);
-        slots().push(slot);
-    }
-}
-
-/// Splits `0..len` into `parts` ranges of nearly equal size: where part `i` begins.
-fn deal(len: usize, parts: usize, i: usize) -> usize {
-    len * i / parts
 }
 
 /// How outputs are cut into boxes of neighbours in the result.

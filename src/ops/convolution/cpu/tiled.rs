@@ -17,9 +17,9 @@
 //! Of few outputs and a large weight, reading the weight: it is used for each box once.
 
 use super::tile::{KC, LDA, MAX_ROWS, max_rows, multiply};
-use super::{Boxes, Floats, Lines, Product, Runs, Sink, Slots, Window, copy_runs, deal, store::Places};
-use crate::backend::cpu::Pool;
+use super::{Boxes, Floats, Lines, Product, Runs, Sink, Window, copy_runs, store::Places};
 use crate::backend::cpu::simd::{MAX_LANES, Simd};
+use crate::backend::cpu::{Pool, Slots, deal};
 use crate::simd_fn;
 use std::ops::Range;
 

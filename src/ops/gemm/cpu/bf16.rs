@@ -5,7 +5,7 @@
 //! its own way, so sums differ from f32's in the last bits.
 #![allow(unsafe_code)] // intrinsics, behind a check of the processor
 
-use super::blocked::{self, LDA, Tile};
+use super::blocked::{self, Ahead, Tile};
 use super::{Format, Gemm};
 use crate::backend::cpu::simd::{Avx512, Isa, Simd};
 use crate::backend::cpu::{Caps, Cpu};
@@ -27,8 +27,8 @@ pub(super) fn supports(op: &Gemm, caps: &Caps) -> Result<(), Unsupported> {
     Unsupported::require("rhs plain or in panels32x2", own)
 }
 
-pub(super) fn workspace(op: &Gemm, _: &Caps) -> usize {
-    blocked::workspace_bytes(op, 2, panels(op.gated))
+pub(super) fn workspace(op: &Gemm, caps: &Caps) -> usize {
+    blocked::workspace_bytes::<Bf16Tile>(op, panels(op.gated), caps)
 }
 
 pub(super) fn launch(_: &Kernel<Cpu, Gemm>, op: &Gemm, l: &mut Launch<'_, Cpu>) -> Result<()> {
@@ -45,6 +45,7 @@ impl Tile for Bf16Tile {
     type Source = bf16;
     type Step = u32;
     type Rhs = bf16;
+    type Value = bf16;
     const KR: usize = 2;
     const MR: usize = 14;
 
@@ -63,51 +64,60 @@ impl Tile for Bf16Tile {
         }
     }
 
-    fn multiply(&self, rows: usize, lhs: &[u32], rhs: &[bf16], steps: usize, acc: &mut [f32]) {
+    fn piece<'a>(&self, rhs: &'a [bf16], _: &'a mut [f32]) -> &'a [bf16] {
+        rhs
+    }
+
+    fn multiply(&self, rows: usize, lhs: &[u32], rhs: &[bf16], steps: usize, ahead: &[bf16], acc: &mut [f32]) {
+        let ahead = Ahead::new(ahead, steps);
         // SAFETY (all arms): the processor has the features, see `Bf16Tile`.
         unsafe {
             match rows {
-                1 => tile::<1>(lhs, rhs, steps, acc),
-                2 => tile::<2>(lhs, rhs, steps, acc),
-                3 => tile::<3>(lhs, rhs, steps, acc),
-                4 => tile::<4>(lhs, rhs, steps, acc),
-                5 => tile::<5>(lhs, rhs, steps, acc),
-                6 => tile::<6>(lhs, rhs, steps, acc),
-                7 => tile::<7>(lhs, rhs, steps, acc),
-                8 => tile::<8>(lhs, rhs, steps, acc),
-                9 => tile::<9>(lhs, rhs, steps, acc),
-                10 => tile::<10>(lhs, rhs, steps, acc),
-                11 => tile::<11>(lhs, rhs, steps, acc),
-                12 => tile::<12>(lhs, rhs, steps, acc),
-                13 => tile::<13>(lhs, rhs, steps, acc),
-                _ => tile::<14>(lhs, rhs, steps, acc),
+                1 => tile::<1>(lhs, rhs, steps, ahead, acc),
+                2 => tile::<2>(lhs, rhs, steps, ahead, acc),
+                3 => tile::<3>(lhs, rhs, steps, ahead, acc),
+                4 => tile::<4>(lhs, rhs, steps, ahead, acc),
+                5 => tile::<5>(lhs, rhs, steps, ahead, acc),
+                6 => tile::<6>(lhs, rhs, steps, ahead, acc),
+                7 => tile::<7>(lhs, rhs, steps, ahead, acc),
+                8 => tile::<8>(lhs, rhs, steps, ahead, acc),
+                9 => tile::<9>(lhs, rhs, steps, ahead, acc),
+                10 => tile::<10>(lhs, rhs, steps, ahead, acc),
+                11 => tile::<11>(lhs, rhs, steps, ahead, acc),
+                12 => tile::<12>(lhs, rhs, steps, ahead, acc),
+                13 => tile::<13>(lhs, rhs, steps, ahead, acc),
+                _ => tile::<14>(lhs, rhs, steps, ahead, acc),
             }
         }
     }
 }
 
-/// acc[r, :] += Σ_p lhs[r, p] · rhs[p, :] over pairs p; lhs rows lie LDA pairs apart, acc rows 32.
+/// acc[r, :] += Σ_p lhs[p, r] · rhs[p, :] over pairs p; acc rows are 32 apart.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-fn tile<const ROWS: usize>(lhs: &[u32], rhs: &[bf16], steps: usize, acc: &mut [f32]) {
-    assert!(lhs.len() >= (ROWS - 1) * LDA + steps && rhs.len() >= steps * 64 && acc.len() >= ROWS * 32);
+fn tile<const ROWS: usize>(lhs: &[u32], rhs: &[bf16], steps: usize, mut ahead: Ahead, acc: &mut [f32]) {
+    const PITCH: usize = <Bf16Tile as Tile>::PITCH;
+    assert!(ROWS <= PITCH && lhs.len() >= steps * PITCH && rhs.len() >= steps * 64 && acc.len() >= ROWS * 32);
     // SAFETY: every access below lies inside the three ranges that were just asserted: acc[r·32 .. r·32 + 32] for r < ROWS,
-    // rhs[p·64 .. p·64 + 64] and lhs[r·LDA + p] for p < steps. Vectors are read and written unaligned.
+    // rhs[p·64 .. p·64 + 64] and lhs[p·PITCH + r] for p < steps. Vectors are read and written unaligned.
     unsafe {
         let mut c = [[_mm512_setzero_ps(); 2]; ROWS];
         for (r, c) in c.iter_mut().enumerate() {
             *c = [_mm512_loadu_ps(acc.as_ptr().add(r * 32)), _mm512_loadu_ps(acc.as_ptr().add(r * 32 + 16))];
         }
         let (mut a, mut b) = (lhs.as_ptr(), rhs.as_ptr().cast::<__m512i>());
-        for _ in 0..steps {
-            let b0: __m512bh = std::mem::transmute(_mm512_loadu_si512(b));
-            let b1: __m512bh = std::mem::transmute(_mm512_loadu_si512(b.add(1)));
-            for (r, c) in c.iter_mut().enumerate() {
-                let pair: __m512bh = std::mem::transmute(_mm512_set1_epi32(*a.add(r * LDA) as i32));
-                c[0] = _mm512_dpbf16_ps(c[0], pair, b0);
-                c[1] = _mm512_dpbf16_ps(c[1], pair, b1);
+        for from in (0..steps).step_by(ahead.every) {
+            ahead.fetch();
+            for _ in 0..ahead.every.min(steps - from) {
+                let b0: __m512bh = std::mem::transmute(_mm512_loadu_si512(b));
+                let b1: __m512bh = std::mem::transmute(_mm512_loadu_si512(b.add(1)));
+                for (r, c) in c.iter_mut().enumerate() {
+                    let pair: __m512bh = std::mem::transmute(_mm512_set1_epi32(*a.add(r) as i32));
+                    c[0] = _mm512_dpbf16_ps(c[0], pair, b0);
+                    c[1] = _mm512_dpbf16_ps(c[1], pair, b1);
+                }
+                a = a.add(PITCH);
+                b = b.add(2);
             }
-            a = a.add(1);
-            b = b.add(2);
         }
         for (r, c) in c.iter().enumerate() {
             _mm512_storeu_ps(acc.as_mut_ptr().add(r * 32), c[0]);

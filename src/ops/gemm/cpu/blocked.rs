@@ -1,68 +1,151 @@
 //! Packing, blocking and the walk over k, for any register tile. See `mod.rs` for the algorithm.
 //!
-//! KC = 256 steps: a panel's 32 KiB (f32, AVX-512) beside a tile's 15 KiB of lhs rows in a 48 KiB L1. A block of 224 rows
-//! keeps 238 KiB of lhs in L2 and its 56 KiB of accumulators on the stack of the thread.
+//! Blocking, from the caches of a core (L1 48 KiB, L2 2 MiB; 1 MiB is enough):
+//! - A block of the result is up to 112 rows by 512 columns: 224 KiB of sums, which stay in L2 from the first step of k to the
+//!   last. Every value of rhs that comes from L3 meets 112 rows, every value of lhs 512 columns: 90 operations a byte.
+//! - KC = 512 steps of k: a tile of lhs is 32 KiB, a panel's piece of rhs 64 KiB. Both stream from L2, 14 bytes a cycle of the
+//!   48 that it gives; a tile's sums are loaded and stored every 7168 cycles.
+//! - While a piece of rhs is used, the next one is asked for, a line every few steps, so that L3 is read evenly. Asked for
+//!   in one go before each tile, the requests hold up the tile's own loads.
+//! - The last step of k ends in the epilogue, tile by tile: stores wait for their lines while the next tile is computed.
 //!
-//! Tried and lost (Sapphire Rapids, f32, one thread): KC = 512, 4 % slower on ViT-B's products; KC = 1024, 3 % faster at
-//! 1024^3 and 5 % slower on ViT-B; asking for the next tile's lhs rows in L1, all at once, 12 % slower everywhere. Won: asking
-//! for the next piece of rhs in L2, 7 % on a whole ViT-B.
+//! Measured (Sapphire Rapids, f32, one thread, 1024^3; multiply-adds reach 98 % of their peak with everything in L2): 77 % with
+//! 224 x 64 blocks, KC = 256, lhs in rows 272 apart, requests before each tile; 82 % with lhs interleaved; 84 % with requests
+//! between steps; 85 % with 512 columns; 88 % with KC = 512. KC = 1024 or blocks of 224 rows change nothing.
 
 use super::epilogue::{self, Epilogue, Rows};
 
-use crate::backend::Launch;
-use crate::backend::cpu::simd::{Lane, Simd, fetch};
-use crate::backend::cpu::{Cpu, Pool};
+use crate::backend::cpu::simd::{Lane, Simd};
+use crate::backend::cpu::{Caps, Cpu, Pool, Slots, deal};
+use crate::backend::{Backend, Launch};
 use crate::dtype::{Elem, Format};
+use crate::ops::attend::cpu::turn;
 use crate::ops::gemm::Gemm;
 use crate::ops::panels::pack_panels;
 use crate::ops::with_float;
 use bytemuck::{Pod, Zeroable};
 use std::ops::Range;
 
-/// Steps of k in a block.
-pub(super) const KC: usize = 256;
-/// Steps from one row of packed lhs to the next: 16 more, so that rows do not fall into the same sets of L1.
-pub(super) const LDA: usize = KC + 16;
-/// The most rows of a block of the result.
-const BLOCK_ROWS: usize = 224;
-/// Columns of the accumulators of a block.
-const BLOCK_COLS: usize = 64;
+/// The most steps of k in a block.
+pub(super) const KC: usize = 512;
+/// The most rows and columns of a block of the result.
+const BLOCK_ROWS: usize = 112;
+const BLOCK_COLS: usize = 512;
+/// Panels of the narrowest block, and blocks that narrower ones are made for: threads want something to share.
+const LEAST_PANELS: usize = 2;
+const ENOUGH_BLOCKS: usize = 16;
 /// The most rows of lhs packed at a time: bounds the workspace.
 pub(super) const CHUNK_ROWS: usize = 4032;
+/// Steps of lhs on their way through a transposition.
+const STAGE: usize = 64;
 
 /// A register tile.
 pub(super) trait Tile: Send + Sync {
     type S: Simd;
     /// The elements of lhs.
     type Source: Elem;
-    /// A step of k in packed lhs: `KR` values.
+    /// A step of k in packed lhs: `KR` values, in four bytes.
     type Step: Pod + Send + Sync;
     type Rhs: Elem;
+    /// What it reads of rhs.
+    type Value: Pod;
     /// Values of k in a step.
     const KR: usize;
     /// The most rows.
     const MR: usize;
+    /// From one step of packed lhs to the next.
+    const PITCH: usize = Self::MR.next_multiple_of(8);
 
     fn simd(&self) -> Self::S;
     /// Packs a row, or a block's part of one.
     fn pack_row(&self, row: &[Self::Source], out: &mut [Self::Step]);
-    /// `acc[rows, nr] += lhs[rows, steps] · rhs[steps, nr]`, for 1 to `MR` rows; lhs rows lie `LDA` apart.
-    fn multiply(&self, rows: usize, lhs: &[Self::Step], rhs: &[Self::Rhs], steps: usize, acc: &mut [f32]);
+    /// A piece of a panel as the tile reads it, in `room` if it has to be written anew.
+    fn piece<'a>(&self, rhs: &'a [Self::Rhs], room: &'a mut [f32]) -> &'a [Self::Value];
+    /// `acc[rows, nr] += lhs[steps, rows] · rhs[steps, nr]`, for 1 to `MR` rows; steps of lhs lie `PITCH` apart. Asks for the
+    /// memory of `ahead` on the way.
+    fn multiply(
+        &self,
+        rows: usize,
+        lhs: &[Self::Step],
+        rhs: &[Self::Value],
+        steps: usize,
+        ahead: &[Self::Rhs],
+        acc: &mut [f32],
+    );
 }
 
-/// Packed lhs of one chunk, then packed rhs if it is not prepared.
-pub(super) fn workspace_bytes(op: &Gemm, kr: usize, panels: Format) -> usize {
+/// Requests for memory, spread over the steps of a tile.
+pub(super) struct Ahead {
+    line: *const u8,
+    /// Steps from one request to the next.
+    pub every: usize,
+}
+
+impl Ahead {
+    #[inline(always)]
+    pub fn new<E>(data: &[E], steps: usize) -> Ahead {
+        Ahead { line: data.as_ptr().cast(), every: steps.div_ceil(size_of_val(data).div_ceil(64).max(1)).max(1) }
+    }
+
+    #[inline(always)]
+    pub fn fetch(&mut self) {
+        crate::backend::cpu::simd::fetch_line(self.line);
+        self.line = self.line.wrapping_add(64);
+    }
+}
+
+/// How a product [rows, k] · [k, columns of panels] is cut.
+#[derive(Clone, Copy)]
+struct Cut {
+    rows: usize,
+    /// Register tiles of rows, and blocks of them.
+    tiles: usize,
+    row_blocks: usize,
+    panels: usize,
+    col_blocks: usize,
+    /// Steps of k in all, in each block but the last, and the number of these.
+    steps: usize,
+    depth: usize,
+    depths: usize,
+}
+
+impl Cut {
+    /// `panels` have `nr` values for each value of k.
+    fn new<T: Tile>(rows: usize, k: usize, panels: usize) -> Cut {
+        let nr = 2 * T::S::LANES;
+        let tiles = rows.div_ceil(T::MR);
+        let row_blocks = tiles.div_ceil(BLOCK_ROWS / T::MR);
+        let most = panels.div_ceil(LEAST_PANELS);
+        let col_blocks = ENOUGH_BLOCKS.div_ceil(row_blocks.max(1)).min(most).max(panels.div_ceil(BLOCK_COLS / nr));
+        let steps = k.div_ceil(T::KR);
+        let depth = steps.div_ceil(steps.div_ceil(KC).max(1)).max(1);
+        Cut { rows, tiles, row_blocks, panels, col_blocks, steps, depth, depths: steps.div_ceil(depth).max(1) }
+    }
+
+    /// The first row of a tile.
+    fn row(&self, tile: usize) -> usize {
+        deal(self.rows, self.tiles, tile)
+    }
+
+    /// Steps of packed lhs.
+    fn lhs_len<T: Tile>(&self) -> usize {
+        self.depths * self.tiles * self.depth * T::PITCH
+    }
+}
+
+/// The memory of a thread: sums of a block, and a piece of rhs.
+fn slot_len<T: Tile>(cut: &Cut) -> (usize, usize) {
+    let nr = 2 * T::S::LANES;
+    let sums = if cut.depths > 1 { BLOCK_ROWS * BLOCK_COLS } else { T::MR * nr };
+    (sums.next_multiple_of(16), cut.depth * T::KR * nr)
+}
+
+/// Packed lhs of one chunk, what threads work in, then packed rhs if it is not prepared.
+pub(super) fn workspace_bytes<T: Tile>(op: &Gemm, panels: Format, caps: &Caps) -> usize {
+    let cut = Cut::new::<T>(op.m.min(CHUNK_ROWS), op.k, 1);
+    let (sums, piece) = slot_len::<T>(&cut);
     let rhs = if op.format == Format::Plain { panels.elements(op.rhs_rows(), op.k) * op.rhs.bytes() } else { 0 };
-    lhs_steps(op, kr) * 4 + rhs
-}
-
-fn lhs_steps(op: &Gemm, kr: usize) -> usize {
-    op.k.div_ceil(kr).div_ceil(KC) * op.m.min(CHUNK_ROWS) * LDA
-}
-
-/// Splits `0..len` into `parts` ranges of nearly equal size: where part `i` begins.
-pub(super) fn deal(len: usize, parts: usize, i: usize) -> usize {
-    len * i / parts
+    cut.lhs_len::<T>() * 4 + Slots::bytes(caps, sums + piece) + rhs
 }
 
 pub(super) fn run<T: Tile>(tile: T, op: &Gemm, panels: Format, l: &mut Launch<'_, Cpu>) {
@@ -75,8 +158,15 @@ fn run_as<T: Tile, O: Lane>(tile: &T, op: &Gemm, panels: Format, l: &mut Launch<
     let bias = l.optional::<f32>(2);
     let residual = l.optional::<f32>(3);
     let rhs = l.input::<T::Rhs>(1);
-    let scratch = l.scratch::<u32>();
-    let (packed_lhs, packed_rhs) = scratch.split_at_mut(lhs_steps(op, T::KR).min(scratch.len()));
+    let nr = 2 * T::S::LANES;
+    let panels_of = |n: usize| n.div_ceil(if op.gated { nr / 2 } else { nr });
+    let cut_of = |rows: usize| Cut::new::<T>(rows, op.k, panels_of(op.n));
+    let largest = cut_of(op.m.min(CHUNK_ROWS));
+    let (sums, piece) = slot_len::<T>(&largest);
+    let threads = Cpu::caps(l.device).threads;
+    let (packed_lhs, scratch) = l.scratch::<f32>().split_at_mut(largest.lhs_len::<T>());
+    let (slots, packed_rhs) = scratch.split_at_mut(threads * (sums + piece));
+    let slots = Slots::new(slots, sums + piece);
     let packed_lhs: &mut [T::Step] = bytemuck::cast_slice_mut(packed_lhs);
     let packed_rhs: &mut [T::Rhs] = bytemuck::cast_slice_mut(packed_rhs);
     let rhs_layout = *l.layout(1);
@@ -107,7 +197,8 @@ fn run_as<T: Tile, O: Lane>(tile: &T, op: &Gemm, panels: Format, l: &mut Launch<
         };
         for first in (0..op.m).step_by(CHUNK_ROWS) {
             let rows = (op.m - first).min(CHUNK_ROWS);
-            pack_lhs(tile, pool, &lhs, [b, first, rows], op.k, packed_lhs);
+            let cut = cut_of(rows);
+            pack_lhs(tile, pool, &lhs, (b, first), op.k, &cut, packed_lhs);
             let base = (b * op.m + first) * op.n;
             let epilogue = Epilogue {
                 bias,
@@ -117,7 +208,7 @@ fn run_as<T: Tile, O: Lane>(tile: &T, op: &Gemm, panels: Format, l: &mut Launch<
                 n: op.n,
             };
             let out = Rows::new(&mut out[base..base + rows * op.n], op.n);
-            multiply(tile, pool, packed_lhs, rhs, rows, op.k, &epilogue, &out);
+            multiply(tile, pool, packed_lhs, rhs, &cut, &slots, &epilogue, &out);
         }
     }
 }
@@ -143,47 +234,48 @@ impl<'a, E: Elem> Strided<'a, E> {
         let start = batch * self.batch_stride + row * self.row_stride;
         &self.data[start + k.start..start + k.end]
     }
+
+    /// Copies a part of a row whose elements are no neighbours, from `k` on.
+    fn gather(&self, batch: usize, row: usize, k: usize, out: &mut [E]) {
+        let start = batch * self.batch_stride + row * self.row_stride;
+        for (out, p) in out.iter_mut().zip(k..) {
+            *out = self.data[start + p * self.col_stride];
+        }
+    }
 }
 
-/// Packs lhs: for each KC all rows, entry (block · rows + row) being LDA steps.
+/// Packs lhs: for each block of k all tiles, each [step][row].
 fn pack_lhs<T: Tile>(
     tile: &T,
     pool: &Pool,
     lhs: &Strided<'_, T::Source>,
-    [batch, first, rows]: [usize; 3],
+    (batch, first): (usize, usize),
     k: usize,
+    cut: &Cut,
     out: &mut [T::Step],
 ) {
-    let entries = k.div_ceil(T::KR).div_ceil(KC) * rows;
-    const GROUP: usize = 16;
-    pool.chunks_mut(&mut out[..entries * LDA], GROUP * LDA, |group, out| {
-        // Rows whose elements are no neighbours are gathered, one column of all rows after the other: what lies side by
-        // side in a transposed matrix is read together.
-        let columns = if lhs.col_stride == 1 { 0 } else { (KC * T::KR).min(k) };
-        let mut gathered = vec![T::Source::zeroed(); GROUP * columns];
-        let mut entry = group * GROUP;
-        let mut out = out.chunks_exact_mut(LDA);
-        while out.len() > 0 {
-            let (block, row) = (entry / rows, entry % rows);
-            let count = out.len().min(rows - row);
-            let (from, to) = (block * KC * T::KR, ((block + 1) * KC * T::KR).min(k));
-            let start = batch * lhs.batch_stride + (first + row) * lhs.row_stride;
-            if columns > 0 {
-                for p in from..to {
-                    let column = &lhs.data[start + p * lhs.col_stride..];
-                    for (line, r) in gathered.chunks_exact_mut(columns).zip(0..count) {
-                        line[p - from] = column[r * lhs.row_stride];
-                    }
+    let entry = cut.depth * T::PITCH;
+    pool.chunks_mut(&mut out[..cut.depths * cut.tiles * entry], entry, |i, out| {
+        let (block, t) = (i / cut.tiles, i % cut.tiles);
+        let (top, bottom) = (cut.row(t), cut.row(t + 1));
+        let end = ((block + 1) * cut.depth).min(cut.steps);
+        let mut stage = [T::Step::zeroed(); 16 * STAGE];
+        let mut gathered = [T::Source::zeroed(); 2 * STAGE];
+        for (from, out) in (block * cut.depth..end).step_by(STAGE).zip(out.chunks_mut(STAGE * T::PITCH)) {
+            let count = (end - from).min(STAGE);
+            let part = from * T::KR..((from + count) * T::KR).min(k);
+            for (row, line) in (first + top..first + bottom).zip(stage.chunks_exact_mut(STAGE)) {
+                if lhs.col_stride == 1 {
+                    tile.pack_row(lhs.part(batch, row, part.clone()), &mut line[..count]);
+                } else {
+                    let gathered = &mut gathered[..part.len()];
+                    lhs.gather(batch, row, part.start, gathered);
+                    tile.pack_row(gathered, &mut line[..count]);
                 }
             }
-            for (r, out) in out.by_ref().take(count).enumerate() {
-                let row = match columns {
-                    0 => &lhs.data[start + r * lhs.row_stride..][from..to],
-                    _ => &gathered[r * columns..][..to - from],
-                };
-                tile.pack_row(row, out);
-            }
-            entry += count;
+            // Rows that the tile does not have are turned as well, and never read.
+            let (stage, out) = (bytemuck::cast_slice(&stage), bytemuck::cast_slice_mut(out));
+            turn(tile.simd(), stage, STAGE, (T::PITCH, count), out, T::PITCH);
         }
     });
 }
@@ -194,53 +286,54 @@ fn multiply<T: Tile, O: Lane>(
     pool: &Pool,
     lhs: &[T::Step],
     rhs: &[T::Rhs],
-    rows: usize,
-    k: usize,
+    cut: &Cut,
+    slots: &Slots<'_>,
     epilogue: &Epilogue<'_>,
     out: &Rows<'_, O>,
 ) {
     let nr = 2 * T::S::LANES;
     // Columns of the result that a panel stands for.
     let panel_cols = if epilogue.gated { nr / 2 } else { nr };
-    let panels = epilogue.n.div_ceil(panel_cols);
-    let per_block = BLOCK_COLS / nr;
-    let (row_blocks, col_blocks) = (rows.div_ceil(BLOCK_ROWS), panels.div_ceil(per_block));
-    let steps = k.div_ceil(T::KR);
-    let panel_len = steps * T::KR * nr;
-    pool.run(row_blocks * col_blocks, |part| {
-        // Neighbouring parts share panels.
-        let (rb, cb) = (part % row_blocks, part / row_blocks);
-        let (top, bottom) = (deal(rows, row_blocks, rb), deal(rows, row_blocks, rb + 1));
-        let height = bottom - top;
-        let tiles = height.div_ceil(T::MR);
-        let mut acc = [0f32; BLOCK_ROWS * BLOCK_COLS];
-        let columns = cb * per_block..((cb + 1) * per_block).min(panels);
-        for block in 0..steps.div_ceil(KC) {
-            let from = block * KC;
-            let count = (steps - from).min(KC);
-            for (slot, panel) in columns.clone().enumerate() {
-                let start = panel * panel_len + from * T::KR * nr;
-                // What comes after this piece of rhs: the next panel's, or the first panel's of the next KC. It is fetched
-                // into L2 while this piece is used, a share with each tile; without that a quarter of the time is lost.
-                let after = match panel + 1 < columns.end {
-                    true => start + panel_len,
-                    false => columns.start * panel_len + (from + KC) * T::KR * nr,
-                };
-                let next = rhs.get(after..(after + count * T::KR * nr).min(rhs.len())).unwrap_or(&[]);
-                let rhs = &rhs[start..start + count * T::KR * nr];
-                for i in 0..tiles {
-                    let share = &next[deal(next.len(), tiles, i)..deal(next.len(), tiles, i + 1)];
-                    fetch(share);
-                    let (r0, r1) = (deal(height, tiles, i), deal(height, tiles, i + 1));
-                    let lhs = &lhs[(block * rows + top + r0) * LDA..];
-                    let acc = &mut acc[(slot * height + r0) * nr..(slot * height + r1) * nr];
-                    tile.multiply(r1 - r0, lhs, rhs, count, acc);
+    let panel_len = cut.steps * T::KR * nr;
+    let (sums, _) = slot_len::<T>(cut);
+    pool.run(cut.row_blocks * cut.col_blocks, |part| {
+        slots.with(|slot| {
+            let (acc, room) = slot.split_at_mut(sums);
+            // Neighbouring parts share panels.
+            let (rb, cb) = (part % cut.row_blocks, part / cut.row_blocks);
+            let tiles = deal(cut.tiles, cut.row_blocks, rb)..deal(cut.tiles, cut.row_blocks, rb + 1);
+            let columns = deal(cut.panels, cut.col_blocks, cb)..deal(cut.panels, cut.col_blocks, cb + 1);
+            let (top, height) = (cut.row(tiles.start), cut.row(tiles.end) - cut.row(tiles.start));
+            for block in 0..cut.depths {
+                let from = block * cut.depth;
+                let count = (cut.steps - from).min(cut.depth);
+                let (first, last) = (block == 0, block + 1 == cut.depths);
+                for panel in columns.clone() {
+                    let start = panel * panel_len + from * T::KR * nr;
+                    // What comes after this piece of rhs: the next panel's, or the first panel's of the next block of k.
+                    let after = match panel + 1 < columns.end {
+                        true => start + panel_len,
+                        false => columns.start * panel_len + (from + cut.depth) * T::KR * nr,
+                    };
+                    let next = rhs.get(after..(after + count * T::KR * nr).min(rhs.len())).unwrap_or(&[]);
+                    let piece = tile.piece(&rhs[start..start + count * T::KR * nr], room);
+                    for t in tiles.clone() {
+                        let (i, r0, r1) = (t - tiles.start, cut.row(t) - top, cut.row(t + 1) - top);
+                        let share = &next[deal(next.len(), tiles.len(), i)..deal(next.len(), tiles.len(), i + 1)];
+                        let lhs = &lhs[(block * cut.tiles + t) * cut.depth * T::PITCH..][..count * T::PITCH];
+                        // Sums of a single block of k never leave L1.
+                        let at = if first && last { 0 } else { (panel - columns.start) * height + r0 };
+                        let acc = &mut acc[at * nr..][..(r1 - r0) * nr];
+                        if first {
+                            acc.fill(0.0);
+                        }
+                        tile.multiply(r1 - r0, lhs, piece, count, share, acc);
+                        if last {
+                            epilogue::store(tile.simd(), epilogue, acc, top + r0, panel * panel_cols, epilogue.n, out);
+                        }
+                    }
                 }
             }
-        }
-        for (slot, panel) in columns.enumerate() {
-            let acc = &acc[slot * height * nr..(slot + 1) * height * nr];
-            epilogue::store(tile.simd(), epilogue, acc, top, panel * panel_cols, epilogue.n, out);
-        }
+        })
     });
 }

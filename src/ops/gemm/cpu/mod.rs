@@ -4,12 +4,11 @@
 //! contiguous. (So the products of gradients need no transposed copies.)
 //!
 //! Algorithm (Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication"), see `blocked.rs`:
-//! 1. lhs is copied, k in blocks of KC, into rows of a fixed distance: rows, not columns, since the kernel only broadcasts
-//!    its values, and with a fixed distance all rows of a tile are reached from one pointer. A transposed lhs is turned on
-//!    the way, sixteen rows at a time.
+//! 1. lhs is packed, k in blocks of KC, into tiles of mr rows whose values of one k are neighbours: one stream of memory,
+//!    where rows as they lie would be mr.
 //! 2. A plain rhs is packed into panels in the workspace; a prepared one is read where it lies.
-//! 3. Work is cut into blocks of the result. A block walks k; for each KC, each rhs panel meets each group of rows in a
-//!    register tile of mr x nr (`tile.rs`, `bf16.rs`), kept in L1 or L2 between KCs.
+//! 3. Work is cut into blocks of the result. A block walks k; for each KC, each rhs panel meets each tile of rows in
+//!    mr x nr registers (`tile.rs`, `bf16.rs`), whose sums lie in L2 between KCs.
 //! 4. After the last KC the tile passes once through the epilogue (`epilogue.rs`).
 //!
 //! Few rows take dot products with a plain rhs (`dot.rs`), and prepared panels one by one (`few.rs`): nothing is packed, the
@@ -124,8 +123,8 @@ fn supports<S: Simd>(op: &Gemm, caps: &Caps) -> Result<(), Unsupported> {
     Unsupported::require("rhs plain or in panels of this kernel's width (nr) and kr = 1", own)
 }
 
-fn workspace<S: Simd>(op: &Gemm, _: &Caps) -> usize {
-    blocked::workspace_bytes(op, 1, panels::<S>(op.gated))
+fn workspace<S: Simd>(op: &Gemm, caps: &Caps) -> usize {
+    blocked::workspace_bytes::<tile::F32Tile<S, f32, f32>>(op, panels::<S>(op.gated), caps)
 }
 
 fn launch<S: Simd>(_: &Kernel<Cpu, Gemm>, op: &Gemm, l: &mut Launch<'_, Cpu>) -> Result<()> {

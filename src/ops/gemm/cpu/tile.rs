@@ -5,11 +5,12 @@
 //! Each number of rows has its own compiled tile: a loop over rows with a bound known only at run time would keep the
 //! accumulators in memory.
 //!
-//! 16-bit rhs is widened as it is loaded (2 instructions a vector).
+//! 16-bit rhs is widened a piece at a time, which all tiles of a block share.
 #![allow(unsafe_code)] // the innermost loop reads through pointers whose ranges are asserted before it
 
-use super::blocked::{LDA, Tile};
+use super::blocked::{Ahead, Tile};
 use crate::backend::cpu::simd::{Isa, Lane, Simd};
+use crate::dtype::DType;
 use crate::simd_fn;
 use std::marker::PhantomData;
 
@@ -27,6 +28,7 @@ impl<S: Simd, L: Lane, R: Lane> Tile for F32Tile<S, L, R> {
     type Source = L;
     type Step = f32;
     type Rhs = R;
+    type Value = f32;
     const KR: usize = 1;
     const MR: usize = match S::ISA {
         Isa::Avx512 => 14,
@@ -42,48 +44,66 @@ impl<S: Simd, L: Lane, R: Lane> Tile for F32Tile<S, L, R> {
         widen(self.0, row, out);
     }
 
-    fn multiply(&self, rows: usize, lhs: &[f32], rhs: &[R], steps: usize, acc: &mut [f32]) {
-        let s = self.0;
+    fn piece<'a>(&self, rhs: &'a [R], room: &'a mut [f32]) -> &'a [f32] {
+        if R::DTYPE == DType::F32 {
+            return bytemuck::cast_slice(rhs);
+        }
+        let room = &mut room[..rhs.len()];
+        widen(self.0, rhs, room);
+        room
+    }
+
+    fn multiply(&self, rows: usize, lhs: &[f32], rhs: &[f32], steps: usize, ahead: &[R], acc: &mut [f32]) {
+        let (s, ahead) = (self.0, Ahead::new(ahead, steps));
         match rows {
-            1 => tile::<S, R, 1>(s, lhs, rhs, steps, acc),
-            2 => tile::<S, R, 2>(s, lhs, rhs, steps, acc),
-            3 => tile::<S, R, 3>(s, lhs, rhs, steps, acc),
-            4 => tile::<S, R, 4>(s, lhs, rhs, steps, acc),
-            5 => tile::<S, R, 5>(s, lhs, rhs, steps, acc),
-            6 => tile::<S, R, 6>(s, lhs, rhs, steps, acc),
-            7 => tile::<S, R, 7>(s, lhs, rhs, steps, acc),
-            8 => tile::<S, R, 8>(s, lhs, rhs, steps, acc),
-            9 => tile::<S, R, 9>(s, lhs, rhs, steps, acc),
-            10 => tile::<S, R, 10>(s, lhs, rhs, steps, acc),
-            11 => tile::<S, R, 11>(s, lhs, rhs, steps, acc),
-            12 => tile::<S, R, 12>(s, lhs, rhs, steps, acc),
-            13 => tile::<S, R, 13>(s, lhs, rhs, steps, acc),
-            _ => tile::<S, R, 14>(s, lhs, rhs, steps, acc),
+            1 => tile::<S, 1>(s, lhs, rhs, steps, ahead, acc),
+            2 => tile::<S, 2>(s, lhs, rhs, steps, ahead, acc),
+            3 => tile::<S, 3>(s, lhs, rhs, steps, ahead, acc),
+            4 => tile::<S, 4>(s, lhs, rhs, steps, ahead, acc),
+            5 => tile::<S, 5>(s, lhs, rhs, steps, ahead, acc),
+            6 => tile::<S, 6>(s, lhs, rhs, steps, ahead, acc),
+            7 => tile::<S, 7>(s, lhs, rhs, steps, ahead, acc),
+            8 => tile::<S, 8>(s, lhs, rhs, steps, ahead, acc),
+            9 => tile::<S, 9>(s, lhs, rhs, steps, ahead, acc),
+            10 => tile::<S, 10>(s, lhs, rhs, steps, ahead, acc),
+            11 => tile::<S, 11>(s, lhs, rhs, steps, ahead, acc),
+            12 => tile::<S, 12>(s, lhs, rhs, steps, ahead, acc),
+            13 => tile::<S, 13>(s, lhs, rhs, steps, ahead, acc),
+            _ => tile::<S, 14>(s, lhs, rhs, steps, ahead, acc),
         }
     }
 }
 
+/// From one step of packed lhs to the next.
+const fn pitch<S: Simd>() -> usize {
+    <F32Tile<S, f32, f32> as Tile>::PITCH
+}
+
 simd_fn! {
-    /// acc[r, :] += Σ_p lhs[r, p] · rhs[p, :] for ROWS rows; lhs rows lie LDA apart, acc rows nr.
-    fn tile[S, R: Lane; const ROWS: usize](s, lhs: &[f32], rhs: &[R], steps: usize, acc: &mut [f32]) {
-        let nr = 2 * S::LANES;
-        assert!(lhs.len() >= (ROWS - 1) * LDA + steps && acc.len() >= ROWS * nr);
+    /// acc[r, :] += Σ_p lhs[p, r] · rhs[p, :] for ROWS rows.
+    fn tile[S; const ROWS: usize](s, lhs: &[f32], rhs: &[f32], steps: usize, ahead: Ahead, acc: &mut [f32]) {
+        let (nr, pitch) = (2 * S::LANES, pitch::<S>());
+        assert!(ROWS <= pitch && lhs.len() >= steps * pitch && acc.len() >= ROWS * nr);
+        let mut ahead = ahead;
         let mut c = [[s.zero(); 2]; ROWS];
         for (c, acc) in c.iter_mut().zip(acc.chunks_exact(nr)) {
             *c = [s.load(acc), s.load(&acc[S::LANES..])];
         }
         let mut at = lhs.as_ptr();
-        for b in rhs[..steps * nr].chunks_exact(nr) {
-            let b = [R::load(s, b), R::load(s, &b[S::LANES..])];
-            for (r, c) in c.iter_mut().enumerate() {
-                // SAFETY: `at` has advanced by fewer than `steps`, so this is lhs[r·LDA + p] with p < steps, inside the
-                // slice by the assertion above.
-                let a = s.splat(unsafe { *at.add(r * LDA) });
-                c[0] = s.fma(a, b[0], c[0]);
-                c[1] = s.fma(a, b[1], c[1]);
+        for rhs in rhs[..steps * nr].chunks(ahead.every * nr) {
+            ahead.fetch();
+            for b in rhs.chunks_exact(nr) {
+                let b = [s.load(b), s.load(&b[S::LANES..])];
+                for (r, c) in c.iter_mut().enumerate() {
+                    // SAFETY: `at` has advanced by fewer than `steps` steps, so this is lhs[p · pitch + r] with p < steps
+                    // and r < pitch, inside the slice by the assertion above.
+                    let a = s.splat(unsafe { *at.add(r) });
+                    c[0] = s.fma(a, b[0], c[0]);
+                    c[1] = s.fma(a, b[1], c[1]);
+                }
+                // SAFETY: at most one past the last step.
+                at = unsafe { at.add(pitch) };
             }
-            // SAFETY: at most one past the last step that is read.
-            at = unsafe { at.add(1) };
         }
         for (c, acc) in c.iter().zip(acc.chunks_exact_mut(nr)) {
             s.store(c[0], acc);
@@ -93,7 +113,7 @@ simd_fn! {
 }
 
 simd_fn! {
-    /// A row in f32.
+    /// Values in f32.
     pub(super) fn widen[S, L: Lane](s, row: &[L], out: &mut [f32]) {
         let whole = row.len() - row.len() % S::LANES;
         for (x, out) in row[..whole].chunks_exact(S::LANES).zip(out.chunks_exact_mut(S::LANES)) {

@@ -21,10 +21,10 @@ mod weights;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-use super::blocked::{CHUNK_ROWS, Strided, deal};
+use super::blocked::{CHUNK_ROWS, Strided};
 use super::epilogue::{self, Epilogue, Rows};
 use crate::backend::cpu::simd::{Lane, MAX_LANES, Simd};
-use crate::backend::cpu::{Caps, Cpu, Pool};
+use crate::backend::cpu::{Caps, Cpu, Pool, deal};
 use crate::backend::{Kernel, Launch};
 use crate::dtype::{Format, PANEL_ROWS, Quant};
 use crate::error::{Result, Unsupported};

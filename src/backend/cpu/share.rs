@@ -1,0 +1,32 @@
+//! How parts of a kernel's work share memory and ranges.
+
+use super::Caps;
+use std::sync::{Mutex, PoisonError};
+
+/// Scratch memory for every thread.
+pub struct Slots<'a>(Mutex<Vec<&'a mut [f32]>>);
+
+impl<'a> Slots<'a> {
+    /// Cuts memory into slots of `len` elements.
+    pub fn new(scratch: &'a mut [f32], len: usize) -> Slots<'a> {
+        Slots(Mutex::new(scratch.chunks_exact_mut(len).collect()))
+    }
+
+    /// Bytes of memory for a slot of `len` elements for each thread.
+    pub fn bytes(caps: &Caps, len: usize) -> usize {
+        caps.threads * len * size_of::<f32>()
+    }
+
+    /// Runs a part on a slot, which holds arbitrary values.
+    pub fn with(&self, part: impl FnOnce(&mut [f32])) {
+        let slots = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = slots().pop().expect("a thread works on one part at a time, and each has a slot");
+        part(slot);
+        slots().push(slot);
+    }
+}
+
+/// Splits `0..len` into `parts` ranges of nearly equal size: where part `i` begins.
+pub fn deal(len: usize, parts: usize, i: usize) -> usize {
+    len * i / parts
+}
