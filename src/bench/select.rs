@@ -92,10 +92,14 @@ pub fn cases(op: &Pattern<'_>, case: &Pattern<'_>) -> Result<Vec<AnyCase>> {
 }
 
 impl Call {
-    /// Calls with their operands in the formats that a device's kernels read, each once.
+    /// Calls with their operands in the formats that a device's kernels read, those of named cases in the format that models
+    /// would take; each once.
     pub fn for_device(calls: Vec<Call>, device: &Device) -> Vec<Call> {
         let mut seen = HashSet::new();
-        let adapted = calls.into_iter().map(|c| Call { problem: c.problem.for_device(device), ..c });
+        let adapted = calls.into_iter().map(|c| {
+            let problem = if c.case.is_empty() { c.problem.for_device(device) } else { c.problem.prepared(device) };
+            Call { problem, ..c }
+        });
         adapted.filter(|c| seen.insert((c.case, c.problem.text()))).collect()
     }
 }

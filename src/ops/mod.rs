@@ -175,6 +175,10 @@ pub trait Op:
     fn for_device(&self, _: &Device) -> Self {
         self.clone()
     }
+    /// The same problem with its operands as a model on that device would prepare them, for what stands for a model's shape.
+    fn prepared(&self, device: &Device) -> Self {
+        self.for_device(device)
+    }
     /// The results by plain loops, as the paper or the definition has them. Operands are in row-major order of their
     /// logical shape; absent ones are `None`. Rows that `rows` does not want may hold anything; results that the
     /// problem lacks are empty.

@@ -342,6 +342,8 @@ pub trait AnyOp: Send + Sync {
     ) -> Result<()>;
     /// The same problem with its operands in the formats that a device's kernels read.
     fn for_device(&self, device: &Device) -> Box<dyn AnyOp>;
+    /// The same problem with its operands as a model on that device would prepare them.
+    fn prepared(&self, device: &Device) -> Box<dyn AnyOp>;
     /// The oracle.
     fn reference(&self, inputs: &[Option<Vec<f64>>], rows: Sample) -> Vec<Vec<f64>>;
     /// The plain computation in f32.
@@ -386,6 +388,9 @@ impl<O: Op> AnyOp for O {
     }
     fn for_device(&self, device: &Device) -> Box<dyn AnyOp> {
         Box::new(Op::for_device(self, device))
+    }
+    fn prepared(&self, device: &Device) -> Box<dyn AnyOp> {
+        Box::new(Op::prepared(self, device))
     }
     fn reference(&self, inputs: &[Option<Vec<f64>>], rows: Sample) -> Vec<Vec<f64>> {
         Op::reference(self, inputs, rows)

@@ -154,6 +154,13 @@ impl Op for Gemm {
         };
         Gemm { format, ..*self }
     }
+    fn prepared(&self, device: &Device) -> Self {
+        let Some(cpu) = device.as_cpu().filter(|_| matches!(self.format, Format::Panels { .. })) else {
+            return self.for_device(device);
+        };
+        let format = cpu::wanted_format(Cpu::caps(cpu), self.lhs, self.rhs, self.format, self.gated);
+        Gemm { format, ..*self }
+    }
     fn reference<T: Real>(&self, inputs: &[Option<Vec<T>>], rows: Sample) -> Vec<Vec<T>> {
         reference::gemm(self, inputs, rows)
     }

@@ -171,6 +171,20 @@ pub fn fetch_line(line: *const u8) {
     let _ = line;
 }
 
+/// Asks for a line of memory to be brought into L1. Any address will do.
+#[inline(always)]
+#[allow(unsafe_code)]
+pub fn fetch_near(line: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint; it reads nothing that the program can see, and fails for no address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = line;
+}
+
 /// Lanes of the widest vector.
 pub const MAX_LANES: usize = 16;
 

@@ -5,9 +5,9 @@
 //! its own way, so sums differ from f32's in the last bits.
 #![allow(unsafe_code)] // intrinsics, behind a check of the processor
 
-use super::blocked::{self, Ahead, Tile};
+use super::blocked::{self, Ahead, NEAR, Tile};
 use super::{Format, Gemm};
-use crate::backend::cpu::simd::{Avx512, Isa, Simd};
+use crate::backend::cpu::simd::{Avx512, Isa, Simd, fetch_near};
 use crate::backend::cpu::{Caps, Cpu};
 use crate::backend::{Kernel, Launch};
 use crate::dtype::DType;
@@ -108,6 +108,8 @@ fn tile<const ROWS: usize>(lhs: &[u32], rhs: &[bf16], steps: usize, mut ahead: A
         for from in (0..steps).step_by(ahead.every) {
             ahead.fetch();
             for _ in 0..ahead.every.min(steps - from) {
+                fetch_near(b.wrapping_add(2 * NEAR).cast());
+                fetch_near(b.wrapping_add(2 * NEAR + 1).cast());
                 let b0: __m512bh = std::mem::transmute(_mm512_loadu_si512(b));
                 let b1: __m512bh = std::mem::transmute(_mm512_loadu_si512(b.add(1)));
                 for (r, c) in c.iter_mut().enumerate() {

@@ -51,34 +51,50 @@ simd_fn! {
     /// Finishes `acc`, rows of two vectors, and stores it from row `top` and column `left` of the result, up to column
     /// `right`. A gated row holds a vector of gates and one of the values that they open.
     pub(super) fn store[S, O: Lane](s, e: &Epilogue<'_>, acc: &[f32], top: usize, left: usize, right: usize, out: &Rows<'_, O>) {
-        let nr = 2 * S::LANES;
-        let vectors = if e.gated { 1 } else { 2 };
-        for v in 0..vectors {
+        for v in 0..if e.gated { 1 } else { 2 } {
             let from = left + v * S::LANES;
             if from >= right {
                 break;
             }
-            let to = (from + S::LANES).min(right);
-            let bias = |at: usize| e.bias.map_or(s.zero(), |b| load(s, &b[at..], to - from));
-            let shift = bias(from);
-            let value_shift = if e.gated { bias(e.n + from) } else { s.zero() };
-            for (r, acc) in acc.chunks_exact(nr).enumerate() {
-                let mut x = e.activation.apply(s, s.add(s.load(&acc[v * S::LANES..]), shift));
-                if e.gated {
-                    x = s.mul(x, s.add(s.load(&acc[S::LANES..]), value_shift));
-                }
-                if let Some(residual) = e.residual {
-                    let at = (top + r) * e.n;
-                    x = s.add(x, load(s, &residual[at + from..], to - from));
-                }
-                // SAFETY: blocks of the result do not overlap, and one thread works on each.
-                let out = unsafe { out.part(top + r, from, to) };
-                if out.len() == S::LANES {
-                    O::store(s, x, out);
-                } else {
-                    O::store_part(s, x, out);
-                }
+            let at = (top, from, (from + S::LANES).min(right));
+            // The activation is chosen here, not for each vector.
+            match e.activation {
+                Activation::None => vector(s, e, acc, v, at, out, |x| x),
+                activation => vector(s, e, acc, v, at, out, |x| activation.apply(s, x)),
             }
+        }
+    }
+}
+
+/// Vector `v` of every row: columns `from..to` of the result from row `top` on.
+#[inline(always)]
+fn vector<S: Simd, O: Lane>(
+    s: S,
+    e: &Epilogue<'_>,
+    acc: &[f32],
+    v: usize,
+    (top, from, to): (usize, usize, usize),
+    out: &Rows<'_, O>,
+    activation: impl Fn(S::V) -> S::V,
+) {
+    let bias = |at: usize| e.bias.map_or(s.zero(), |b| load(s, &b[at..], to - from));
+    let shift = bias(from);
+    let value_shift = if e.gated { bias(e.n + from) } else { s.zero() };
+    for (r, acc) in acc.chunks_exact(2 * S::LANES).enumerate() {
+        let mut x = activation(s.add(s.load(&acc[v * S::LANES..]), shift));
+        if e.gated {
+            x = s.mul(x, s.add(s.load(&acc[S::LANES..]), value_shift));
+        }
+        if let Some(residual) = e.residual {
+            let at = (top + r) * e.n;
+            x = s.add(x, load(s, &residual[at + from..], to - from));
+        }
+        // SAFETY: blocks of the result do not overlap, and one thread works on each.
+        let out = unsafe { out.part(top + r, from, to) };
+        if out.len() == S::LANES {
+            O::store(s, x, out);
+        } else {
+            O::store_part(s, x, out);
         }
     }
 }

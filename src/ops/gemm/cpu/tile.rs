@@ -8,8 +8,8 @@
 //! 16-bit rhs is widened a piece at a time, which all tiles of a block share.
 #![allow(unsafe_code)] // the innermost loop reads through pointers whose ranges are asserted before it
 
-use super::blocked::{Ahead, Tile};
-use crate::backend::cpu::simd::{Isa, Lane, Simd};
+use super::blocked::{Ahead, NEAR, Tile};
+use crate::backend::cpu::simd::{Isa, Lane, Simd, fetch_near};
 use crate::dtype::DType;
 use crate::simd_fn;
 use std::marker::PhantomData;
@@ -93,6 +93,9 @@ simd_fn! {
         for rhs in rhs[..steps * nr].chunks(ahead.every * nr) {
             ahead.fetch();
             for b in rhs.chunks_exact(nr) {
+                for line in (0..nr).step_by(16) {
+                    fetch_near(b.as_ptr().wrapping_add(NEAR * nr + line).cast());
+                }
                 let b = [s.load(b), s.load(&b[S::LANES..])];
                 for (r, c) in c.iter_mut().enumerate() {
                     // SAFETY: `at` has advanced by fewer than `steps` steps, so this is lhs[p · pitch + r] with p < steps
