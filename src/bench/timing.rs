@@ -91,12 +91,14 @@ fn deviation(samples: &[f64]) -> f64 {
     (at(0.9) - at(0.1)) / 2.0 / at(0.5) / (samples.len() as f64).sqrt()
 }
 
-/// Processor time of all threads of the process so far, from Linux' scheduler; `None` elsewhere.
+/// Processor time of all threads of the process so far; `None` where the system has no clock for it.
 fn cpu_seconds() -> Option<f64> {
-    let mut total = 0u64;
-    for task in std::fs::read_dir("/proc/self/task").ok()? {
-        let stat = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
-        total += stat.split_whitespace().next()?.parse::<u64>().ok()?;
+    #[cfg(all(unix, feature = "cli"))]
+    {
+        use rustix::time::{ClockId, clock_gettime};
+        let now = clock_gettime(ClockId::ProcessCPUTime);
+        Some(now.tv_sec as f64 + now.tv_nsec as f64 * 1e-9)
     }
-    Some(total as f64 * 1e-9)
+    #[cfg(not(all(unix, feature = "cli")))]
+    None
 }
