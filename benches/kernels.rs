@@ -2,7 +2,7 @@
 //! those whose op or name contains one of the words. `lapidary bench` does the same with more choice.
 
 use lapidary::Device;
-use lapidary::bench::{Call, Line, Options, Pattern, Preset, Style, cases, report};
+use lapidary::bench::{Line, Options, Pattern, Preset, Style, report};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -23,8 +23,7 @@ fn main() -> ExitCode {
 }
 
 fn bench(words: &[String]) -> lapidary::Result<bool> {
-    let chosen = Preset::Peers.choose(cases(&Pattern::any(), &Pattern::words(words))?);
-    let calls: Vec<Call> = chosen.into_iter().map(Call::from).collect();
+    let calls = Preset::Peers.calls(&Pattern::any(), &Pattern::words(words))?;
     let wrong = report(&calls, &[Device::cpu()?], Options::default(), Style::Table, &mut |line| {
         match line {
             Line::Note(text) | Line::Head(text) | Line::Row(text) => println!("{text}"),

@@ -276,7 +276,7 @@ impl Device {
             pooled_bytes: match self.kind() {
                 Kind::Wgpu(d) => d.pooled_bytes(),
                 Kind::Cuda(d) => d.pooled_bytes(),
-                Kind::Cpu(_) => 0,
+                Kind::Cpu(d) => d.pooled_bytes(),
             },
         }
     }

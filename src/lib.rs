@@ -12,7 +12,7 @@
 //! | `tensor` | [`Tensor`]: storage, layout, dtype, format, place on the tape; data only |
 //! | `autograd` | the walk backwards over the tape |
 //! | [`ops`] | one folder per op: the checked problem, its reference, its cases, its kernels; `run`, `explain`, the catalog |
-//! | [`bench`] | one harness over the catalog: checks, timing, measured peaks |
+//! | [`bench`] | one harness over the catalog: checks, timing, measured peaks; results beside those of other libraries |
 //! | [`checkpoint`] | safetensors, mapped and sharded; GGUF; a view by prefix; synthetic checkpoints |
 //! | [`media`] | pictures: resize, crop, normalise; PNG and JPEG with feature `media` |
 //! | [`text`] | ids in and out; tokenizers and chat templates with feature `text` |

@@ -163,6 +163,10 @@ fn devices_are_listed() {
     names.dedup();
     assert_eq!(names, ["cpu", "wgpu", "cuda", "emulator"]);
     assert!(list[0]["describe"].as_str().is_some_and(|d| !d.is_empty()));
+    let list: Value = serde_json::from_str(&accepted(&["devices", "--json", "--threads", "3"])).unwrap();
+    let pool = list[0]["pool"].as_array().unwrap();
+    assert_eq!(pool.iter().map(|p| p["threads"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 2, 3]);
+    assert!(pool.iter().all(|p| p["pool_us"].as_f64().unwrap() > 0.0 && p["pool_asleep_us"].as_f64().unwrap() > 0.0));
 }
 
 #[test]
@@ -197,6 +201,38 @@ fn bench_prints_lines_that_other_benches_print() {
     for key in ["peer", "version", "case", "threads", "dtype", "median_s", "min_s", "runs", "gflops", "gbs", "kernel"] {
         assert!(!bench[key].is_null(), "{key} is missing");
     }
+}
+
+#[test]
+fn compare_joins_lines_of_benches() {
+    let scratch = Scratch::new("compare");
+    let line =
+        |peer: &str, s: f64| format!(r#"{{"peer":"{peer}","case":"a/1","threads":2,"dtype":"f32","min_s":{s}}}"#);
+    let ours = scratch.file("ours.jsonl", line("lapidary", 0.5).as_bytes());
+    let theirs = scratch.file("theirs.jsonl", format!("{}\n{}\n", line("torch", 1.0), line("ort", 2.0)).as_bytes());
+    let table = accepted(&["compare", &ours, &theirs]);
+    assert!(table.contains("torch") && table.contains("2.00") && table.contains("1 ahead"), "{table}");
+    let row: Value = serde_json::from_str(&accepted(&["compare", "--json", &theirs, &ours])).unwrap();
+    assert_eq!((row["ratio"].as_f64(), row["best_peer"]["peer"].as_str()), (Some(2.0), Some("torch")));
+    refused(&["compare", &theirs]);
+    refused(&["compare", "nosuchfile"]);
+}
+
+#[test]
+fn a_model_is_timed_under_the_name_of_its_sizes() {
+    let scratch = Scratch::new("model");
+    let folder = shown(&scratch.0.join("llama"));
+    accepted(&["synth", "llama-tiny", &folder]);
+    let bench = ["bench", "--checkpoint", &folder, "--budget", "0.05", "--threads", "1", "--json"];
+    let lines: Vec<Value> = accepted(&bench).lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let names: Vec<&str> = lines.iter().map(|l| l["case"].as_str().unwrap().split('/').next_back().unwrap()).collect();
+    assert_eq!(names, ["prefill512", "decode"]);
+    for key in ["threads", "dtype", "min_s", "gflops", "tok_s", "percent_of_peak", "peak_tensor_mb"] {
+        assert!(lines.iter().all(|l| !l[key].is_null()), "{key} is missing");
+    }
+    assert!(
+        accepted(&["bench", "--checkpoint", &folder, "--once", "--name", "tiny"]).starts_with("FIRST result of tiny")
+    );
 }
 
 #[test]

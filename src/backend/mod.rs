@@ -5,6 +5,7 @@ pub mod cuda;
 mod rate;
 pub mod wgpu;
 
+use crate::cost::Cost;
 use crate::dtype::DType;
 use crate::error::{Result, Unsupported};
 use crate::layout::{Layout, Takes};
@@ -132,6 +133,8 @@ impl<B: Backend> Copy for Arg<'_, B> {}
 /// What a kernel is launched with: checked operands and results, in the op's order.
 pub struct Launch<'a, B: Backend> {
     pub device: &'a B::Device,
+    /// What the problem costs at least.
+    pub cost: Cost,
     pub inputs: [Option<Arg<'a, B>>; MAX_IN],
     pub outputs: [Option<Arg<'a, B>>; MAX_OUT],
     pub workspace: Option<Arg<'a, B>>,

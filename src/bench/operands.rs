@@ -328,6 +328,8 @@ pub struct Call {
     pub case: &'static str,
     pub problem: Box<dyn AnyOp>,
     pub arrangement: Arrangement,
+    /// A problem whose first operand is this one's first result, timed with it: two launches here, one call elsewhere.
+    pub then: Option<Box<dyn AnyOp>>,
 }
 
 impl Call {
@@ -346,22 +348,30 @@ impl Call {
     /// # Errors
     /// As [`layouts`](Call::layouts).
     pub fn text(&self) -> Result<String> {
-        Ok(self.problem.call_text(&self.layouts()?))
+        let then = self.then.as_ref().map_or(String::new(), |then| format!(" then {}", then.text()));
+        Ok(self.problem.call_text(&self.layouts()?) + &then)
     }
 
-    /// The dtype that the call goes by: its first operand's.
-    pub fn dtype(&self) -> DType {
-        self.problem.inputs()[0].map_or(DType::F32, |o| o.dtype)
+    /// The name of the dtype that the call goes by, as other libraries' benches have it: that of quantised weights, else the
+    /// first operand's.
+    pub fn dtype(&self) -> &'static str {
+        let inputs = self.then.as_ref().unwrap_or(&self.problem).inputs();
+        let quant = inputs[1].filter(|o| o.present).and_then(|o| o.format.quant());
+        quant.map_or_else(|| inputs[0].map_or(DType::F32, |o| o.dtype).name(), Quant::name)
     }
 
     /// The kernel that runs: the one named, or the one that selection picks (where none takes the operands as they lie,
-    /// the one that runs after a copy).
+    /// the one that runs after a copy). Of two problems that of the second.
     ///
     /// # Errors
     /// There is none.
     pub fn kernel(&self, device: &Device, row: Option<&str>) -> Result<&'static str> {
-        let problem = self.problem.text();
-        let rows = self.problem.explain(device, &[]);
+        let (runs, layouts) = match &self.then {
+            Some(then) => (then, Vec::new()),
+            None => (&self.problem, self.layouts()?),
+        };
+        let problem = runs.text();
+        let rows = runs.explain(device, &[]);
         if let Some(name) = row {
             let fail = |why: String| {
                 Err(Error::Row { problem: problem.clone(), row: name.into(), device: device.backend().into(), why })
@@ -372,7 +382,7 @@ impl Call {
                 Some(row) => Ok(row.name),
             };
         }
-        let lying = self.problem.explain(device, &self.layouts()?);
+        let lying = runs.explain(device, &layouts);
         let chosen = lying.iter().find(|r| r.selected).or(rows.iter().find(|r| r.selected));
         let unable = |r: &Row| Some((r.name, r.unsupported?));
         chosen.map(|r| r.name).ok_or_else(|| Error::NoKernel {
@@ -385,6 +395,19 @@ impl Call {
 
 fn names(rows: &[Row]) -> String {
     rows.iter().map(|r| r.name).collect::<Vec<_>>().join(", ")
+}
+
+/// Reads a call, or two that are joined by ` then `; the second takes what the first gives, and has no strides.
+///
+/// # Errors
+/// As [`parse_call`].
+pub fn parse_calls(text: &str) -> Result<Call> {
+    let Some((first, then)) = text.split_once(" then ") else { return parse_call(text) };
+    let then = parse_call(then)?;
+    match then.arrangement {
+        Arrangement::Contiguous => Ok(Call { then: Some(then.problem), ..parse_call(first)? }),
+        _ => Err(Error::parse("a second problem", text, "its operands have no strides")),
+    }
 }
 
 /// Reads `op(field=value,…) operand:strides=…x… …`.
@@ -410,5 +433,5 @@ pub fn parse_call(text: &str) -> Result<Call> {
     }
     let arrangement =
         if strides.iter().all(Option::is_none) { Arrangement::Contiguous } else { Arrangement::Strides(strides) };
-    Ok(Call { case: "", problem, arrangement })
+    Ok(Call { case: "", problem, arrangement, then: None })
 }

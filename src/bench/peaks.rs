@@ -29,6 +29,30 @@ pub struct Peaks {
     /// Reading memory: the size up to which a working set (of all threads) lives in a level, and the bytes per second;
     /// smallest level first.
     pub read: Vec<(&'static str, usize, f64)>,
+    /// `None` on a GPU.
+    pub pool: Option<PoolCost>,
+}
+
+/// What it costs to start a loop on all threads of the CPU and to see its end.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolCost {
+    pub threads: usize,
+    /// Microseconds, one loop after another.
+    pub awake_us: f64,
+    /// Microseconds, after a pause in which the threads fell asleep.
+    pub asleep_us: f64,
+}
+
+impl PoolCost {
+    /// Measures it in a few hundredths of a second; `None` on a GPU.
+    pub fn measure(device: &Device) -> Option<PoolCost> {
+        device.as_cpu().map(PoolCost::of_cpu)
+    }
+
+    fn of_cpu(cpu: &cpu::Device) -> PoolCost {
+        let [awake_us, asleep_us] = cpu::probe::launch_seconds(cpu).map(|s| s * 1e6);
+        PoolCost { threads: cpu.pool().threads(), awake_us, asleep_us }
+    }
 }
 
 /// What limits a problem.
@@ -77,6 +101,7 @@ impl Peaks {
                 ("L3", l3.max(l2 * threads), read((l3 / 2).min(16 << 20) / threads)),
                 ("DRAM", usize::MAX, read(dram_bytes)),
             ],
+            pool: Some(PoolCost::of_cpu(cpu)),
         }
     }
 
@@ -97,6 +122,7 @@ impl Peaks {
                 ("cache", cached, probe::read_bytes_per_second(device, cached)?),
                 ("memory", usize::MAX, probe::read_bytes_per_second(device, large)?),
             ],
+            pool: None,
         })
     }
 
@@ -117,6 +143,7 @@ impl Peaks {
                 ("L2", l2 / 2, probe::read_bytes_per_second(device, l2 / 2)?),
                 ("memory", usize::MAX, probe::read_bytes_per_second(device, large)?),
             ],
+            pool: None,
         })
     }
 
@@ -159,6 +186,9 @@ impl Peaks {
         for (name, _, rate) in &self.read {
             out.push_str(&format!(",  {name} read {:.1} GB/s", rate / 1e9));
         }
+        if let Some(pool) = self.pool {
+            out.push_str(&format!(",  pool {:.2} us, asleep {:.0} us", pool.awake_us, pool.asleep_us));
+        }
         out
     }
 
@@ -181,6 +211,12 @@ impl Peaks {
             line(format!("roof/read_{}", level.to_lowercase()), "f32", None, Some(rate / 1e9))
         };
         lines.extend(self.read.iter().map(read));
+        lines.extend(self.pool.map(|pool| {
+            let mut line = line("roof/pool".into(), "f32", None, None);
+            line["pool_us"] = json!(pool.awake_us);
+            line["pool_asleep_us"] = json!(pool.asleep_us);
+            line
+        }));
         lines
     }
 }

@@ -108,7 +108,7 @@ fn cells(m: &Measured, threads: usize) -> Vec<String> {
     vec![
         m.kernel.into(),
         if m.case.is_empty() { m.problem.clone() } else { m.case.into() },
-        m.dtype.name().into(),
+        m.dtype.into(),
         threads.to_string(),
         seconds(t.median),
         format!("{:.1}", 50.0 * (t.p90 - t.p10) / t.median),
@@ -125,7 +125,7 @@ fn failed(call: &Call, threads: usize, why: &Error) -> Value {
     json!({
         "peer": "lapidary", "version": env!("CARGO_PKG_VERSION"),
         "case": if call.case.is_empty() { call.problem.text() } else { call.case.into() }, "threads": threads,
-        "dtype": call.dtype().name(), "median_s": null, "min_s": null, "runs": 0, "gflops": null, "gbs": null,
+        "dtype": call.dtype(), "median_s": null, "min_s": null, "runs": 0, "gflops": null, "gbs": null,
         "problem": call.problem.text(), "passed": false, "error": why.to_string(),
     })
 }

@@ -1,6 +1,7 @@
 //! Which problems a check or a bench is about.
 
 use super::operands::{Arrangement, Call};
+use super::peers::peers_calls;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::ops::{AnyCase, CATALOG};
@@ -59,8 +60,25 @@ const HEADLINE: &[&str] = &[
 ];
 
 impl Preset {
-    /// The cases among `cases` that the preset names, in its order.
-    pub fn choose(self, cases: Vec<AnyCase>) -> Vec<AnyCase> {
+    /// What the preset has of the ops and cases whose names match, in its order.
+    ///
+    /// # Errors
+    /// It has none of them.
+    pub fn calls(self, op: &Pattern<'_>, case: &Pattern<'_>) -> Result<Vec<Call>> {
+        let mut more = if self == Preset::Peers { peers_calls()? } else { Vec::new() };
+        more.retain(|c| op.matches(c.problem.name()) && case.matches(c.case));
+        let named = match cases(op, case) {
+            Err(_) if !more.is_empty() => Vec::new(),
+            all => self.choose(all?),
+        };
+        let calls: Vec<Call> = named.into_iter().map(Call::from).chain(more).collect();
+        match calls.is_empty() {
+            true => Err(Error::Config("the preset has none of the ops and cases that were chosen".into())),
+            false => Ok(calls),
+        }
+    }
+
+    fn choose(self, cases: Vec<AnyCase>) -> Vec<AnyCase> {
         let place = |c: &AnyCase| match self {
             Preset::Peers => c.name.contains('/').then_some(0),
             Preset::Headline => HEADLINE.iter().position(|&name| name == c.name || name == c.problem.text()),
@@ -98,14 +116,15 @@ impl Call {
         let mut seen = HashSet::new();
         let adapted = calls.into_iter().map(|c| {
             let problem = if c.case.is_empty() { c.problem.for_device(device) } else { c.problem.prepared(device) };
-            Call { problem, ..c }
+            let then = c.then.as_ref().map(|then| then.prepared(device));
+            Call { problem, then, ..c }
         });
-        adapted.filter(|c| seen.insert((c.case, c.problem.text()))).collect()
+        adapted.filter(|c| seen.insert((c.case, c.problem.text(), c.then.as_ref().map(|t| t.text())))).collect()
     }
 }
 
 impl From<AnyCase> for Call {
     fn from(case: AnyCase) -> Call {
-        Call { case: case.name, problem: case.problem, arrangement: Arrangement::Contiguous }
+        Call { case: case.name, problem: case.problem, arrangement: Arrangement::Contiguous, then: None }
     }
 }

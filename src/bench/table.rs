@@ -81,6 +81,11 @@ pub fn bytes(n: u64) -> String {
     if name == "B" { format!("{n} B") } else { format!("{value:.2} {name}") }
 }
 
+/// Bytes in units of 2^20, as other libraries' benches give memory.
+pub fn megabytes(n: u64) -> f64 {
+    n as f64 / f64::from(1 << 20)
+}
+
 /// A count with a comma at each thousand.
 pub fn count(n: u64) -> String {
     let digits = n.to_string();

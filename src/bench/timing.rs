@@ -91,6 +91,19 @@ fn deviation(samples: &[f64]) -> f64 {
     (at(0.9) - at(0.1)) / 2.0 / at(0.5) / (samples.len() as f64).sqrt()
 }
 
+/// The most memory of the process that was resident at a time, pages of mapped files included, since it began or the last
+/// [`reset_peak_rss`]; from Linux, `None` elsewhere.
+pub fn peak_rss_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
+}
+
+/// Makes what is resident now the most, so that the next peak is that of what follows. Whether the system could.
+pub fn reset_peak_rss() -> bool {
+    std::fs::write("/proc/self/clear_refs", "5").is_ok()
+}
+
 /// Processor time of all threads of the process so far; `None` where the system has no clock for it.
 fn cpu_seconds() -> Option<f64> {
     #[cfg(all(unix, feature = "cli"))]

@@ -63,9 +63,7 @@ impl Linear {
             let weights: Vec<Tensor> = each().map(|(s, &n)| s.matrix("weight", &[n, inputs])).collect::<Result<_>>()?;
             let joined = stack(&weights)?;
             let prepared = prepare(&joined, compute, paired)?;
-            if prepared.format() != joined.format() {
-                weights.iter().for_each(Tensor::release_pages);
-            }
+            weights.iter().for_each(|weight| release(weight, &prepared));
             Ok(prepared)
         })?;
         let bias = match bias {
@@ -92,8 +90,9 @@ impl Linear {
     /// # Errors
     /// Memory is short.
     pub fn new(weight: &Tensor, bias: Option<Tensor>, compute: DType) -> Result<Linear> {
-        let weight = prepare(weight, compute, false)?;
-        Ok(Linear { weight, bias, gated: false, compute, parts: Vec::new() })
+        let prepared = prepare(weight, compute, false)?;
+        release(weight, &prepared);
+        Ok(Linear { weight: prepared, bias, gated: false, compute, parts: Vec::new() })
     }
 
     /// The number of outputs of the product; twice the result's where there is a gate.
@@ -179,6 +178,13 @@ impl Adapter {
 /// Packed for the device's kernels, unless it is trained.
 fn prepare(weight: &Tensor, compute: DType, gated: bool) -> Result<Tensor> {
     if weight.has_node() { Ok(weight.clone()) } else { gemm::prepare(weight, compute, gated) }
+}
+
+/// Lets the pages of a mapped file go, once what was packed stands in their place.
+fn release(weight: &Tensor, prepared: &Tensor) {
+    if prepared.format() != weight.format() {
+        weight.release_pages();
+    }
 }
 
 /// Matrices [n, k] one below the other; quantised ones by their bytes.

@@ -90,6 +90,7 @@ fn exec<B: Member, O: Op + Kernels<B>>(
     let mut results: Results = Default::default();
     let mut launch = Launch::<B> {
         device: dev,
+        cost: op.cost(),
         inputs: std::array::from_fn(|i| {
             let tensor = inputs.get(i).copied().flatten()?;
             Some(arg::<B>(tensor.storage(), tensor.layout(), tensor.dtype(), tensor.format()))
@@ -132,7 +133,7 @@ fn exec<B: Member, O: Op + Kernels<B>>(
         (kernel.launch)(kernel, op, &mut launch)?;
         let seconds = B::seconds(dev, &began, &B::stamp(dev)?)?;
         let text = call_text(op, &operands, layout);
-        profiler.record(text, What::Kernel { row: kernel.name, cost: op.cost() }, seconds);
+        profiler.record(text, What::Kernel { row: kernel.name, cost: launch.cost }, seconds);
     }
     Ok(results)
 }

@@ -4,16 +4,44 @@
 //! depend on who runs it; so the bits are the same with any number of threads.
 //!
 //! Why not rayon: a launch has one flat loop and wants to start within a microsecond or two. Workers look for a new job
-//! for a short while after each one (`SPIN`), then sleep.
+//! for a short while after each one (`SPIN`), then sleep. What a start and the barrier at its end cost is measured by
+//! [`probe::launch_seconds`](super::probe::launch_seconds) and shown beside the peaks; work that is too little for it never
+//! gets here (`Launch::pool`).
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-/// How many times a worker looks for the next job before it sleeps: about 60 us.
-const SPIN: u32 = 4000;
+/// How long a worker looks for the next job before it sleeps, and a caller for the last part before it gives way: longer than
+/// what lies between two launches of a model, shorter than what another process would miss.
+const SPIN: Duration = Duration::from_micros(60);
+
+/// Waits for `done` without sleeping, for as long as [`SPIN`]; whether it came.
+fn spin(done: impl Fn() -> bool) -> bool {
+    // A pause takes 10 to 140 cycles, by processor; the clock is looked at now and then.
+    const LOOKS: usize = 32;
+    let look = || {
+        (0..LOOKS).any(|_| {
+            done() || {
+                std::hint::spin_loop();
+                false
+            }
+        })
+    };
+    if look() {
+        return true;
+    }
+    let began = Instant::now();
+    while began.elapsed() < SPIN {
+        if look() {
+            return true;
+        }
+    }
+    false
+}
 
 type Work = dyn Fn(usize) + Sync;
 
@@ -113,10 +141,11 @@ impl Pool {
         }
         s.take_parts(work, parts);
         lock(&s.board).job = None;
-        let mut spins = 0u32;
-        while s.busy.load(Ordering::Acquire) != 0 {
-            spins += 1;
-            if spins < SPIN { std::hint::spin_loop() } else { std::thread::yield_now() }
+        let idle = || s.busy.load(Ordering::Acquire) == 0;
+        if !spin(idle) {
+            while !idle() {
+                std::thread::yield_now();
+            }
         }
         let panic = lock(&s.panic).take();
         if let Some(panic) = panic {
@@ -171,11 +200,7 @@ impl Shared {
     fn work(&self) {
         let mut seen = 0;
         loop {
-            let mut spins = 0;
-            while self.epoch.load(Ordering::Acquire) == seen && spins < SPIN {
-                std::hint::spin_loop();
-                spins += 1;
-            }
+            spin(|| self.epoch.load(Ordering::Acquire) != seen);
             let job = {
                 let mut board = lock(&self.board);
                 while self.epoch.load(Ordering::Relaxed) == seen {

@@ -4,7 +4,8 @@ use super::Device;
 use super::simd::{Isa, Simd, fetch_near};
 use crate::simd_fn;
 use std::hint::black_box;
-use std::time::Instant;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 /// Independent chains. With a latency of 4 cycles on 2 ports, 8 fill the pipes; more than 12 get spilled.
 const CHAINS: usize = 12;
@@ -144,4 +145,38 @@ pub fn read_bytes_per_second(device: &Device, bytes_per_thread: usize) -> f64 {
         _ => super::simd::Portable::detect().map(|s| run(&|x| sum(s, x))),
     };
     (len * 4 * passes * threads) as f64 / seconds.unwrap_or(f64::INFINITY)
+}
+
+/// Seconds that the pool takes to start a loop in which every thread does one part of nothing, and to see its end: one loop after
+/// another, and when the workers have gone to sleep. A part waits for the others to have begun, so that none is left out;
+/// where a loop has more to do than nothing, the caller does not wait for a worker to wake up. The fastest of a few hundred
+/// loops, and the median of a few.
+pub fn launch_seconds(device: &Device) -> [f64; 2] {
+    let pool = device.pool();
+    let threads = pool.threads();
+    let launch = || {
+        let begun = AtomicUsize::new(0);
+        let began = Instant::now();
+        pool.run(threads, |_| {
+            begun.fetch_add(1, Ordering::AcqRel);
+            let mut looks = 0;
+            while begun.load(Ordering::Acquire) < threads {
+                looks += 1;
+                // More threads than processors only get their turn when others give way.
+                if looks < 1 << 12 { std::hint::spin_loop() } else { std::thread::yield_now() }
+            }
+        });
+        began.elapsed().as_secs_f64()
+    };
+    let until = Instant::now() + Duration::from_millis(20);
+    let loops = (0..1000).take_while(|_| Instant::now() < until);
+    let awake = loops.map(|_| launch()).fold(f64::INFINITY, f64::min);
+    let mut asleep: Vec<f64> = (0..11)
+        .map(|_| {
+            std::thread::sleep(Duration::from_millis(1));
+            launch()
+        })
+        .collect();
+    asleep.sort_by(f64::total_cmp);
+    [awake, asleep[asleep.len() / 2]]
 }

@@ -3,14 +3,12 @@
 use crate::bench::bench;
 use crate::shared::{Shared, Status};
 use lapidary::Result;
-use lapidary::bench::{Call, Options, Pattern, Preset, Stop, cases};
+use lapidary::bench::{Call, Options, Pattern, Preset, Stop};
 use std::time::Duration;
 
 pub fn run(shared: &Shared) -> Result<Status> {
-    let all = cases(&Pattern::any(), &Pattern::any())?;
     let device = shared.device()?;
-    let calls = Preset::Headline.choose(all).into_iter().map(Call::from).collect();
-    let calls = Call::for_device(calls, &device);
+    let calls = Call::for_device(Preset::Headline.calls(&Pattern::any(), &Pattern::any())?, &device);
     let stop = Stop { budget: Duration::from_millis(500), ..Stop::default() };
     bench(&calls, &[device], Options { stop, row: None }, shared.json)
 }

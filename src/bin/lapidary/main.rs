@@ -2,6 +2,7 @@
 
 mod bench;
 mod check;
+mod compare;
 mod devices;
 mod explain;
 mod headline;
@@ -34,6 +35,7 @@ enum Command {
     Devices(devices::Args),
     Check(check::Args),
     Bench(bench::Args),
+    Compare(compare::Args),
     Explain(explain::Args),
     Inspect(inspect::Args),
     Synth(synth::Args),
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Some(Command::Devices(args)) => devices::run(&args, &shared),
         Some(Command::Check(args)) => check::run(&args, &shared),
         Some(Command::Bench(args)) => bench::run(&args, &shared),
+        Some(Command::Compare(args)) => compare::run(&args, &shared),
         Some(Command::Explain(args)) => explain::run(&args, &shared),
         Some(Command::Inspect(args)) => inspect::run(&args, &shared),
         Some(Command::Synth(args)) => synth::run(&args, &shared),

@@ -4,6 +4,7 @@ mod pictures;
 mod text;
 
 use crate::shared::{self, Shared, Status};
+use lapidary::bench::{peak_rss_bytes, table};
 use lapidary::checkpoint::Folder;
 use lapidary::media::Image;
 use lapidary::models::{self, Family, Model};
@@ -57,6 +58,7 @@ pub fn run(args: &Args, shared: &Shared) -> Result<Status> {
     let loaded = began.elapsed().as_secs_f64();
     device.profiler().enable(args.profile || args.trace.is_some());
     device.reset_peak_memory();
+    let weights = device.memory().current_bytes;
     let began = Instant::now();
     let mut report = match &model {
         Model::Vit(vit) if args.prompt.is_empty() => pictures::classify(vit, &images, args, shared.json)?,
@@ -67,7 +69,9 @@ pub fn run(args: &Args, shared: &Shared) -> Result<Status> {
     };
     device.synchronise()?;
     let seconds = began.elapsed().as_secs_f64();
-    let memory = device.memory();
+    let tensors = device.memory().peak_bytes - weights;
+    // Statistics of a text end with probes that take memory of their own; they say what it was before.
+    let rss = report["stats"]["peak_rss_bytes"].as_u64().or_else(peak_rss_bytes);
     let events = device.profiler().take();
     if args.profile {
         shared::note(&profile::table(&events));
@@ -79,14 +83,18 @@ pub fn run(args: &Args, shared: &Shared) -> Result<Status> {
         report["precision"] = json!(precision.to_string());
         report["load_s"] = json!(loaded);
         report["seconds"] = json!(seconds);
-        report["peak_bytes"] = json!(memory.peak_bytes);
+        report["weight_mb"] = json!(table::megabytes(weights as u64));
+        report["peak_tensor_mb"] = json!(table::megabytes(tensors as u64));
+        report["peak_rss_mb"] = json!(rss.map(table::megabytes));
         shared::print(&format!("{report}\n"))?;
     } else {
         let what = if images.is_empty() { "text".into() } else { format!("{} picture(s)", images.len()) };
         shared::note(&format!(
-            "{precision}; loaded in {loaded:.2} s; {what} in {:.1} ms; peak {:.1} MB of tensors",
+            "{precision}; loaded in {loaded:.2} s; {what} in {:.1} ms; at most {} of tensors beside {} of weights, {} resident",
             seconds * 1e3,
-            memory.peak_bytes as f64 / 1e6
+            table::bytes(tensors as u64),
+            table::bytes(weights as u64),
+            rss.map_or("an unknown amount".into(), table::bytes),
         ));
     }
     Ok(Status::Success)

@@ -1,7 +1,7 @@
 //! A prompt in: text that goes on from it, shown as it is written.
 
 use crate::shared;
-use lapidary::bench::{Peaks, Products, table};
+use lapidary::bench::{Peaks, Products, peak_rss_bytes, table};
 use lapidary::checkpoint::Folder;
 use lapidary::models::llama::Llama;
 use lapidary::models::{self, writing};
@@ -13,6 +13,7 @@ use std::ops::ControlFlow;
 
 /// How to write.
 #[derive(clap::Args)]
+#[group(skip)]
 #[command(next_help_heading = "Text")]
 pub struct Args {
     /// Takes --prompt as what a user says, and puts it into the model's chat template.
@@ -169,11 +170,4 @@ fn stats(llama: &Llama, g: &lapidary::nn::Generated, device: &Device) -> Result<
         rss.map_or("unknown".into(), table::bytes),
     );
     Ok((json, line))
-}
-
-/// The most memory that was resident at a time, pages of mapped files included; known on Linux.
-fn peak_rss_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
-    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
 }
