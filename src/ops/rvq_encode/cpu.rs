@@ -13,17 +13,20 @@
 //! 5. The residual loses the entry.
 //!
 //! Registers (AVX-512): 24 accumulators, 2 of the panel, 1 broadcast. Caches: a slice is 32 KiB; a part's residuals and
-//! the panel in use stay in L2, and the next slice is asked for while this one is used. A codebook beyond L2 is read from
+//! the panel in use stay in L2, and the next slice is asked for while this one is used. Codebooks beyond L2 are read from
 //! L3 once for each part: such parts are larger. Bound: arithmetic, 2·n·size·dim per level.
+//!
+//! Tried and lost, in GFLOP/s of the tile alone on one core with an FMA peak of 178, for codebooks of 1 and of 4 MB a level:
+//! tiles of 14 rows 150-157 and 97-143 (12 rows: 160-163 and 141-145, same rounds); residuals as [dim/16][ROWS][16], which
+//! would need no interleaving, 159 and 111; no slice asked for ahead 149 and 118; half as many vectors to a part 150 and
+//! 121. All scores written to L2 and read again for the best, and f64 sums of one chain each, were half of the time.
 #![allow(unsafe_code)] // the innermost loop reads through pointers whose ranges are asserted before it
 
 use super::{Distance, RvqEncode};
-use crate::backend::cpu::simd::{Isa, Simd, fetch};
+use crate::backend::cpu::simd::{Isa, Simd, fetch_line};
 use crate::backend::cpu::{Caps, Cpu, Pool};
 use crate::backend::{Kernel, Kernels, Launch};
-use crate::dtype::Format;
 use crate::error::{Result, Unsupported};
-use crate::ops::panels::pack_panels;
 use crate::{isa_rows, simd_fn};
 
 impl Kernels<Cpu> for RvqEncode {
@@ -39,7 +42,7 @@ const PAD: usize = 16;
 const MAX_NR: usize = 32;
 /// Rows of a part are a multiple of this, which every tile's height divides.
 const ROWS: usize = 12;
-/// Bytes of a level that stay in L2 beside a part, and of the residuals of a part.
+/// Bytes of all levels that stay in L2 beside a part, and of the residuals of a part.
 const L2_BYTES: usize = 1 << 20;
 const RESIDUAL_BYTES: usize = 704 << 10;
 
@@ -66,7 +69,7 @@ impl Sizes {
     fn of(op: &RvqEncode) -> Sizes {
         let (dim, size) = (op.codebook_dim, op.codebook_size);
         let padded = size.next_multiple_of(MAX_NR);
-        let most = if 4 * padded * dim <= L2_BYTES { 7 * ROWS } else { 14 * ROWS };
+        let most = if 4 * op.num_quantizers * padded * dim <= L2_BYTES { 7 * ROWS } else { 14 * ROWS };
         let most = (RESIDUAL_BYTES / (4 * dim.max(1))).clamp(ROWS, most);
         // An even number of parts, so that two threads get the same.
         let rows = op.n.div_ceil(op.n.div_ceil(most).next_multiple_of(2).max(1)).next_multiple_of(ROWS).max(ROWS);
@@ -159,8 +162,8 @@ fn pack<S: Simd>(
     (panels, added): (&mut [f32], &mut [f32]),
 ) {
     let (dim, size) = (op.codebook_dim, op.codebook_size);
-    let format = Format::Panels { nr: 2 * S::LANES as u16, kr: 1, gated: false };
-    let panels = &mut panels[..format.elements(size, dim)];
+    let nr = 2 * S::LANES;
+    let panels = &mut panels[..size.next_multiple_of(nr) * dim];
     // Entries that pad the last panel are never the best.
     let (added, none) = added.split_at_mut(size);
     none.fill(f32::NEG_INFINITY);
@@ -172,7 +175,7 @@ fn pack<S: Simd>(
                     *added = (-0.5 * squares(s, e)) as f32;
                 }
             });
-            pack_panels(pool, book, [dim, 1], [size, dim], format, panels);
+            pool.chunks_mut(panels, nr * dim, |i, panel| pack_panel(s, &book[i * nr * dim..], dim, panel));
         }
         Distance::Cosine => {
             added.fill(0.0);
@@ -182,7 +185,31 @@ fn pack<S: Simd>(
                     unit.iter_mut().zip(e).for_each(|(unit, &v)| *unit = v / divisor);
                 }
             });
-            pack_panels(pool, unit, [dim, 1], [size, dim], format, panels);
+            pool.chunks_mut(panels, nr * dim, |i, panel| pack_panel(s, &unit[i * nr * dim..], dim, panel));
+        }
+    }
+}
+
+simd_fn! {
+    /// Entries in rows to a panel [dim][2·LANES]; entries that are missing are zeros.
+    fn pack_panel[S](_s, entries: &[f32], dim: usize, panel: &mut [f32]) {
+        // Eight rows at a time, which one set of L1 holds when they lie a multiple of 4 KiB apart, and blocks of columns that
+        // stay in L1 while all rows are put into them.
+        const DEEP: usize = 64;
+        let (nr, none) = (2 * S::LANES, [0f32; DEEP]);
+        for (block, out) in panel.chunks_mut(DEEP * nr).enumerate() {
+            let (from, depth) = (block * DEEP, out.len() / nr);
+            for first in (0..nr).step_by(8) {
+                let rows: [&[f32]; 8] = std::array::from_fn(|i| {
+                    let at = (first + i) * dim + from;
+                    entries.get(at..at + depth).unwrap_or(&none[..depth])
+                });
+                for (p, out) in out.chunks_exact_mut(nr).enumerate() {
+                    for (to, row) in out[first..first + 8].iter_mut().zip(rows) {
+                        *to = row[p];
+                    }
+                }
+            }
         }
     }
 }
@@ -227,11 +254,11 @@ fn encode<S: Simd>(
                 let share = ahead.len().div_ceil(groups).next_multiple_of(16).max(1);
                 let mut ahead = ahead.chunks(share);
                 for group in 0..groups {
-                    fetch(ahead.next().unwrap_or(&[]));
                     let slice = Slice {
                         residuals: &tiles[(group * dim + from) * rows..][..depth * rows],
                         entries,
                         added: &added[panel * nr..][..nr],
+                        ahead: ahead.next().unwrap_or(&[]),
                         first: from == 0,
                         last: from + depth == dim,
                         number: 2 * panel as u32,
@@ -422,6 +449,8 @@ struct Slice<'a> {
     entries: &'a [f32],
     /// What is added to the products of the panel's entries.
     added: &'a [f32],
+    /// Entries to bring into L2 meanwhile.
+    ahead: &'a [f32],
     /// Whether sums begin here, and end.
     first: bool,
     last: bool,
@@ -449,8 +478,12 @@ simd_fn! {
             let from = if slice.first { added } else { sums };
             *c = [s.load(from), s.load(&from[l..])];
         }
+        // A little in each step: asked for in one go they would wait for each other, and everything for them.
+        let (mut ahead, share) = (slice.ahead.as_ptr().cast::<u8>(), size_of_val(slice.ahead) / depth.max(1));
         let mut at = residuals.as_ptr();
         for e in entries.chunks_exact(nr) {
+            fetch_line(ahead);
+            ahead = ahead.wrapping_add(share);
             let e = [s.load(e), s.load(&e[l..])];
             for (i, c) in c.iter_mut().enumerate() {
                 // SAFETY: `at` has advanced by fewer than `depth` rows of HEIGHT, so this is inside by the assertion above.
