@@ -165,6 +165,26 @@ impl Pool {
             work(i, chunk);
         });
     }
+
+    /// As [`chunks_mut`](Pool::chunks_mut) for two slices side by side; the first says how many chunks there are, and where
+    /// the second is at its end its chunks are shorter or empty.
+    pub fn chunk_pairs_mut<T: Send, U: Send>(
+        &self,
+        a: (&mut [T], usize),
+        b: (&mut [U], usize),
+        work: impl Fn(usize, &mut [T], &mut [U]) + Sync,
+    ) {
+        let (b, len) = b;
+        let total = b.len();
+        let base = Base(b.as_mut_ptr());
+        self.chunks_mut(a.0, a.1, |i, a| {
+            let start = (i * len).min(total);
+            // SAFETY: parts are distinct, so the chunks [start, start + len) are disjoint and lie inside `b`, which is
+            // borrowed mutably for the whole call.
+            let b = unsafe { std::slice::from_raw_parts_mut(base.get().add(start), len.min(total - start)) };
+            work(i, a, b);
+        });
+    }
 }
 
 /// A base pointer that the parts of one job share.

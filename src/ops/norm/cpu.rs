@@ -4,27 +4,30 @@
 //! contiguous.
 //!
 //! Algorithm, passes over a row that stays in L1: x + residual into the second result; the mean; Σ(x - mean)², so that
-//! no digits are lost where the mean is large; (x - mean)·gain/deviation + offset. Sums run in four vectors and are
-//! folded in a fixed order. A modulated row has gain = w·(1 + scale) and offset = b·(1 + scale) + shift, made once per
-//! part and group. Rows are spread over threads in parts of about 32 KiB; a row is never split.
+//! no digits are lost where the mean is large; (x - mean)·gain/deviation + offset. A row of 16 bits is widened once, into a
+//! buffer. Four vectors are under way at a time; sums are folded in a fixed order. A modulated row has gain = w·(1 + scale) and offset = b·(1 + scale) + shift, made once per
+//! part and group. Rows are spread over threads in parts of about 32 KiB; a row is never split. Results beyond the caches
+//! are streamed.
 //!
 //! Bound: memory (one read, one write). Tried and lost: testing for weight and bias inside the loop over a row.
 
 use super::{BIAS, Norm, RESIDUAL, SCALE, SHIFT, WEIGHT, X};
-use crate::backend::cpu::simd::{Lane, MAX_LANES, Simd};
+use crate::backend::cpu::simd::{Lane, MAX_LANES, Simd, Wide, stream_end};
 use crate::backend::cpu::{Caps, Cpu};
-use crate::backend::{Launch, cpu::Pool};
+use crate::backend::{Backend, Launch};
+use crate::dtype::DType;
 use crate::error::{Result, Unsupported};
 use crate::layout::Takes;
 use crate::ops::with_lane;
 use crate::simd_fn;
-use std::sync::{Mutex, PoisonError};
 
 /// What the rows of both ops take.
 pub const TAKES: &[Takes] = &[Takes::Rows, Takes::Contiguous, Takes::Contiguous, Takes::Rows, Takes::Rows, Takes::Rows];
 
 /// Elements of a part.
 const PART: usize = 8192;
+/// Vectors under way at a time.
+const WIDTH: usize = 4;
 
 pub fn supports<S: Simd>(caps: &Caps) -> Result<(), Unsupported> {
     caps.has(S::ISA)
@@ -67,8 +70,10 @@ fn all_rows<S: Simd, T: Lane, U: Lane>(s: S, n: &Norm, l: &mut Launch<'_, Cpu>) 
     };
     let residual = Rows::<f32>::of(l, RESIDUAL, cols);
     let (Some(out), sum) = (l.output::<U>(0), l.output::<f32>(1)) else { return };
+    let streams = Cpu::caps(l.device).streams(size_of_val(out));
     let (rows, per_group) = ((PART / cols).max(1), n.rows / n.groups);
     let part = |first: usize, out: &mut [U], mut sum: Option<&mut [f32]>| {
+        let mut kept = vec![0f32; cols.next_multiple_of(WIDTH * S::LANES)];
         let mut combined = Combined { group: usize::MAX, gain: Vec::new(), offset: Vec::new() };
         for (j, out) in out.chunks_exact_mut(cols).enumerate() {
             let i = first + j;
@@ -77,32 +82,20 @@ fn all_rows<S: Simd, T: Lane, U: Lane>(s: S, n: &Norm, l: &mut Launch<'_, Cpu>) 
                 (Some(residual), Some(sum)) => {
                     let sum = &mut sum[j * cols..(j + 1) * cols];
                     add_row(s, x.row(i), residual.row(i), sum);
-                    norm_row(s, sum, n.centred, n.eps.0, gain, offset, out);
+                    norm_row(s, sum, n, gain, offset, &mut kept, streams, out);
                 }
-                _ => norm_row(s, x.row(i), n.centred, n.eps.0, gain, offset, out),
+                _ => norm_row(s, x.row(i), n, gain, offset, &mut kept, streams, out),
             }
         }
+        if streams {
+            stream_end();
+        }
     };
+    let len = rows * cols;
     match sum {
-        None => l.pool().chunks_mut(out, rows * cols, |i, out| part(i * rows, out, None)),
-        Some(sum) => pairs(l.pool(), out, sum, rows * cols, |i, out, sum| part(i * rows, out, Some(sum))),
+        None => l.pool().chunks_mut(out, len, |i, out| part(i * rows, out, None)),
+        Some(sum) => l.pool().chunk_pairs_mut((out, len), (sum, len), |i, out, sum| part(i * rows, out, Some(sum))),
     }
-}
-
-/// Chunks of two results of equal length, by the pool's threads.
-fn pairs<U: Send>(
-    pool: &Pool,
-    a: &mut [U],
-    b: &mut [f32],
-    len: usize,
-    work: impl Fn(usize, &mut [U], &mut [f32]) + Sync,
-) {
-    let parts: Vec<_> = a.chunks_mut(len).zip(b.chunks_mut(len)).map(Mutex::new).collect();
-    pool.run(parts.len(), |i| {
-        let mut part = parts[i].lock().unwrap_or_else(PoisonError::into_inner);
-        let (a, b) = &mut *part;
-        work(i, a, b);
-    });
 }
 
 /// What follows the normalisation.
@@ -211,39 +204,88 @@ fn fold_vector<S: Simd, const SQUARES: bool>(s: S, sum: S::V, v: S::V, mean: S::
 }
 
 simd_fn! {
-    /// One row; an offset never comes without a gain.
+    /// One row; an offset never comes without a gain. `kept` has room for it in whole wide vectors.
     fn norm_row[S, T: Lane, U: Lane](
-        s, x: &[T], centred: bool, eps: f32, gain: Option<&[f32]>, offset: Option<&[f32]>, out: &mut [U],
+        s, x: &[T], n: &Norm, gain: Option<&[f32]>, offset: Option<&[f32]>, kept: &mut [f32], streams: bool, out: &mut [U],
     ) {
-        let count = x.len() as f32;
-        let mean = if centred { sum(s, x) / count } else { 0.0 };
-        let (m, squares) = (s.splat(mean), sum_squares(s, x, mean));
-        let inverse = s.splat(1.0 / (squares / count + eps).sqrt());
-        let body = x.len() - x.len() % S::LANES;
-        let ((x, x_tail), (out, out_tail)) = (x.split_at(body), out.split_at_mut(body));
-        let rows = x.chunks_exact(S::LANES).zip(out.chunks_exact_mut(S::LANES));
-        match (gain, offset) {
-            (Some(gain), Some(offset)) => {
-                let ((g, g_tail), (o, o_tail)) = (gain.split_at(body), offset.split_at(body));
-                for ((x, out), (g, o)) in rows.zip(g.chunks_exact(S::LANES).zip(o.chunks_exact(S::LANES))) {
-                    U::store(s, s.fma(s.mul(s.sub(T::load(s, x), m), inverse), s.load(g), s.load(o)), out);
-                }
-                let y = s.fma(s.mul(s.sub(T::load_part(s, x_tail), m), inverse), s.load_part(g_tail), s.load_part(o_tail));
-                U::store_part(s, y, out_tail);
-            }
-            (Some(gain), None) => {
-                let (g, g_tail) = gain.split_at(body);
-                for ((x, out), g) in rows.zip(g.chunks_exact(S::LANES)) {
-                    U::store(s, s.mul(s.mul(s.sub(T::load(s, x), m), inverse), s.load(g)), out);
-                }
-                U::store_part(s, s.mul(s.mul(s.sub(T::load_part(s, x_tail), m), inverse), s.load_part(g_tail)), out_tail);
-            }
-            _ => {
-                for (x, out) in rows {
-                    U::store(s, s.mul(s.sub(T::load(s, x), m), inverse), out);
-                }
-                U::store_part(s, s.mul(s.sub(T::load_part(s, x_tail), m), inverse), out_tail);
-            }
+        match x.len() < WIDTH * S::LANES {
+            true => row(s, s, x, n, gain, offset, kept, streams, out),
+            false => row(Wide::<S, WIDTH>(s), s, x, n, gain, offset, kept, streams, out),
         }
+    }
+}
+
+/// By vectors of `W`. A row that is not f32 is widened once, into `kept`; so is what does not fill a vector.
+#[allow(clippy::too_many_arguments)]
+#[inline(always)]
+fn row<W: Simd, S: Simd, T: Lane, U: Lane>(
+    w: W,
+    s: S,
+    x: &[T],
+    n: &Norm,
+    gain: Option<&[f32]>,
+    offset: Option<&[f32]>,
+    kept: &mut [f32],
+    streams: bool,
+    out: &mut [U],
+) {
+    let (len, count) = (x.len(), x.len() as f32);
+    let whole = len - len % W::LANES;
+    let kept = &mut kept[..len.next_multiple_of(W::LANES)];
+    let is_f32 = T::DTYPE == DType::F32;
+    let mut sums = w.zero();
+    for at in (0..whole).step_by(W::LANES) {
+        let v = T::load(w, &x[at..]);
+        sums = if n.centred { w.add(sums, v) } else { w.fma(v, v, sums) };
+        if !is_f32 {
+            w.store(v, &mut kept[at..]);
+        }
+    }
+    if whole < len {
+        let tail = &mut kept[whole..];
+        tail.fill(0.0);
+        for (x, kept) in x[whole..].chunks(S::LANES).zip(tail.chunks_mut(S::LANES)) {
+            s.store_part(T::load_part(s, x), &mut kept[..x.len()]);
+        }
+        let v = w.load(tail);
+        sums = if n.centred { w.add(sums, v) } else { w.fma(v, v, sums) };
+    }
+    let (mut mean, mut squares) = (0.0, w.sum(sums));
+    if n.centred {
+        mean = squares / count;
+        // What pads the row adds nothing.
+        kept[len..].fill(mean);
+        let (m, mut sums) = (w.splat(mean), w.zero());
+        for at in (0..kept.len()).step_by(W::LANES) {
+            let v = if is_f32 && at < whole { T::load(w, &x[at..]) } else { w.load(&kept[at..]) };
+            let d = w.sub(v, m);
+            sums = w.fma(d, d, sums);
+        }
+        squares = w.sum(sums);
+    }
+    let inverse = 1.0 / (squares / count + n.eps.0).sqrt();
+    // A macro for wide vectors and single ones, whose types differ.
+    macro_rules! scale {
+        ($($operand:ident),* => |$v:ident, $y:ident| $e:expr) => {{
+            let (m, i) = (w.splat(mean), w.splat(inverse));
+            for at in (0..whole).step_by(W::LANES) {
+                let x = if is_f32 { T::load(w, &x[at..]) } else { w.load(&kept[at..]) };
+                let ($v, $y) = (w, w.mul(w.sub(x, m), i));
+                $(let $operand = w.load(&$operand[at..]);)*
+                if streams { U::stream(w, $e, &mut out[at..]) } else { U::store(w, $e, &mut out[at..]) }
+            }
+            let (m, i) = (s.splat(mean), s.splat(inverse));
+            for at in (whole..len).step_by(S::LANES) {
+                let end = (at + S::LANES).min(len);
+                let ($v, $y) = (s, s.mul(s.sub(s.load_part(&kept[at..end]), m), i));
+                $(let $operand = s.load_part(&$operand[at..end]);)*
+                U::store_part(s, $e, &mut out[at..end]);
+            }
+        }};
+    }
+    match (gain, offset) {
+        (Some(gain), Some(offset)) => scale!(gain, offset => |v, y| v.fma(y, gain, offset)),
+        (Some(gain), None) => scale!(gain => |v, y| v.mul(y, gain)),
+        _ => scale!(=> |_v, y| y),
     }
 }

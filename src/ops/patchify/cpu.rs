@@ -1,14 +1,15 @@
 //! Patches on the CPU. `pixels` may lie at any distance as long as their last dimension is contiguous; `patches` are contiguous.
 //!
 //! A part is one row of patches of one tubelet: it reads a band of pixels and writes one run of the result. It goes
-//! through the band in runs of `patch_w` pixels of one channel. Where neighbours stay neighbours, a run is vectors, and
-//! without normalisation and rounding a copy; else single elements. A byte has 256 values: each channel gets a table
-//! of what they become, which is exact and costs one load from L1 per value.
+//! through the band by lines, and through a line by runs of `patch_w` pixels. Where a run's pixels stay neighbours it is
+//! vectors; so are bytes of three interleaved channels, which are taken apart in registers. What sticks out of a run is
+//! written too where a later line overwrites it: a store of a part costs several of a whole. All else is single elements,
+//! and of a byte's 256 values each channel has a table of what they become.
 //!
 //! Bound: memory, one read and one write.
 
 use super::{PatchOrder, Patchify, PixelLayout};
-use crate::backend::cpu::simd::{Lane, Simd};
+use crate::backend::cpu::simd::{Lane, MAX_LANES, Simd};
 use crate::backend::cpu::{Caps, Cpu};
 use crate::backend::{Kernel, Kernels, Launch};
 use crate::dtype::{DType, Elem};
@@ -28,24 +29,22 @@ fn supports<S: Simd>(_: &Patchify, caps: &Caps) -> Result<(), Unsupported> {
 fn launch<S: Simd>(_: &Kernel<Cpu, Patchify>, op: &Patchify, l: &mut Launch<'_, Cpu>) -> Result<()> {
     let s = S::detect().expect("supports() has checked it");
     let constants = l.optional::<f32>(1).zip(l.optional::<f32>(2));
+    // Scale, mean and 1/std of a channel.
+    let map = |c: usize| constants.map_or([1.0, 0.0, 1.0], |(mean, std)| [op.scale.0, mean[c], 1.0 / std[c]]);
+    let ahead = op.order == PatchOrder::ChannelFirst;
     with_lane!(op.out, U => if op.dtype == DType::U8 {
         let tables: Vec<[U; 256]> = (0..op.channels).map(|c| table(op.scale.0, constants.map(|(m, d)| (m[c], d[c])))).collect();
-        bands::<u8, U>(op, l, |c, from, to| {
-            let table = &tables[c];
-            from.for_each(to, |&v| table[usize::from(v)]);
+        lines::<u8, U>(op, l, |line| match (ahead, op.channels, line.steps) {
+            (true, 3, [1, 3]) => triples(s, line, [0, 1, 2].map(map)),
+            _ => line.for_each(|c, &v| tables[c][usize::from(v)]),
         });
     } else {
-        bands::<f32, U>(op, l, |c, from, to| {
-            let map = constants.map(|(mean, std)| [op.scale.0, mean[c], 1.0 / std[c]]);
-            match (to.step, from.step) {
-                (1, 1) => run(s, &from.values[..to.count], map, to.values),
-                _ => match map {
-                    None => from.for_each(to, |&v| U::from_f64(v.into())),
-                    Some([scale, mean, inverse]) => {
-                        from.for_each(to, |&v| U::from_f64(((v * scale - mean) * inverse).into()));
-                    }
-                },
-            }
+        lines::<f32, U>(op, l, |mut line| match (ahead, line.steps) {
+            (true, [_, 1]) => (0..op.channels).for_each(|c| runs(s, line.channel(c), map(c))),
+            _ => line.for_each(|c, &v| {
+                let [scale, mean, inverse] = map(c);
+                U::from_f64(((v * scale - mean) * inverse).into())
+            }),
         });
     });
     Ok(())
@@ -59,46 +58,51 @@ fn table<U: Elem>(scale: f32, constants: Option<(f32, f32)>) -> [U; 256] {
     })
 }
 
-/// Pixels of one channel along x.
-struct From<'a, T> {
-    values: &'a [T],
-    step: usize,
+/// A line of pixels through a row of patches.
+struct Line<'a, T, U> {
+    op: &'a Patchify,
+    pixels: &'a [T],
+    /// From a pixel's channel to the next, and from a pixel to the next.
+    steps: [usize; 2],
+    /// From the first patch's first place on.
+    out: &'a mut [U],
+    /// Places of a patch that follow in the same channel once this line has been written, all by later lines.
+    after: usize,
 }
 
-/// Their places in the result.
-struct To<'a, U> {
-    values: &'a mut [U],
-    step: usize,
-    count: usize,
-}
-
-impl<T> From<'_, T> {
-    #[inline(always)]
-    fn for_each<U>(&self, to: To<'_, U>, f: impl Fn(&T) -> U) {
-        if self.step == 0 {
-            // A broadcast width.
-            let first = &self.values[0];
-            return to.values.iter_mut().step_by(to.step).for_each(|to| *to = f(first));
+impl<'a, T, U> Line<'a, T, U> {
+    /// Places from a channel to the next, and from a pixel to the next.
+    fn places(&self) -> [usize; 2] {
+        match self.op.order {
+            PatchOrder::ChannelFirst => [self.op.tubelet * self.op.patch_h * self.op.patch_w, 1],
+            PatchOrder::ChannelLast => [1, self.op.channels],
         }
-        let from = self.values.iter().step_by(self.step).take(to.count);
-        if to.step == 1 {
-            for (from, to) in from.zip(to.values) {
-                *to = f(from);
-            }
-        } else {
-            for (from, to) in from.zip(to.values.iter_mut().step_by(to.step)) {
-                *to = f(from);
+    }
+
+    /// One channel of it.
+    fn channel(&mut self, c: usize) -> Line<'_, T, U> {
+        let (places, steps) = (self.places(), self.steps);
+        let Line { op, pixels, after, .. } = *self;
+        Line { op, pixels: &pixels[c * steps[0]..], steps, out: &mut self.out[c * places[0]..], after }
+    }
+
+    /// Any line, an element at a time.
+    #[inline(always)]
+    fn for_each(self, f: impl Fn(usize, &T) -> U) {
+        let (places, steps, patch_w) = (self.places(), self.steps, self.op.patch_w);
+        for (gx, out) in self.out.chunks_mut(self.op.patch_len()).enumerate() {
+            for c in 0..self.op.channels {
+                let from = &self.pixels[c * steps[0] + gx * patch_w * steps[1]..];
+                for (x, to) in out[c * places[0]..].iter_mut().step_by(places[1]).take(patch_w).enumerate() {
+                    *to = f(c, &from[x * steps[1]]);
+                }
             }
         }
     }
 }
 
-/// Calls `work(channel, from, to)` for every run of pixels.
-fn bands<T: Elem, U: Elem>(
-    op: &Patchify,
-    l: &mut Launch<'_, Cpu>,
-    work: impl Fn(usize, From<'_, T>, To<'_, U>) + Sync,
-) {
+/// Calls `work` for every line of every row of patches.
+fn lines<T: Elem, U: Elem>(op: &Patchify, l: &mut Launch<'_, Cpu>, work: impl Fn(Line<'_, T, U>) + Sync) {
     let (pixels, strides) = (l.input::<T>(0), l.layout(0).strides);
     let Some(out) = l.output::<U>(0) else { return };
     let [b_step, c_step, t_step, y_step, x_step] = match op.layout {
@@ -107,51 +111,78 @@ fn bands<T: Elem, U: Elem>(
     };
     let [grid_t, grid_h, grid_w] = op.grid();
     let Patchify { channels, tubelet, patch_h, patch_w, .. } = *op;
-    let len = op.patch_len();
     if out.is_empty() {
         return;
     }
-    l.pool().chunks_mut(out, grid_w * len, |i, out| {
+    l.pool().chunks_mut(out, grid_w * op.patch_len(), |i, out| {
         let (b, t, gy) = (i / (grid_t * grid_h), i / grid_h % grid_t, i % grid_h);
         let band = b * b_step + t * tubelet * t_step + gy * patch_h * y_step;
-        for (gx, patch) in out.chunks_exact_mut(len).enumerate() {
-            for (f, y) in (0..tubelet).flat_map(|f| (0..patch_h).map(move |y| (f, y))) {
-                let from = band + f * t_step + y * y_step + gx * patch_w * x_step;
-                let line = f * patch_h + y;
-                for c in 0..channels {
-                    let (to, step) = match op.order {
-                        PatchOrder::ChannelFirst => ((c * tubelet * patch_h + line) * patch_w, 1),
-                        PatchOrder::ChannelLast => (line * patch_w * channels + c, channels),
-                    };
-                    let reach = (patch_w - 1) * step + 1;
-                    let to = To { values: &mut patch[to..to + reach], step, count: patch_w };
-                    work(c, From { values: &pixels[from + c * c_step..], step: x_step }, to);
-                }
-            }
+        for (f, y) in (0..tubelet).flat_map(|f| (0..patch_h).map(move |y| (f, y))) {
+            let line = f * patch_h + y;
+            let place = match op.order {
+                PatchOrder::ChannelFirst => line * patch_w,
+                PatchOrder::ChannelLast => line * patch_w * channels,
+            };
+            work(Line {
+                op,
+                pixels: &pixels[band + f * t_step + y * y_step..],
+                steps: [c_step, x_step],
+                out: &mut out[place..],
+                after: (tubelet * patch_h - 1 - line) * patch_w,
+            });
         }
     });
 }
 
+/// `(v · scale - mean) · inverse`
+#[inline(always)]
+fn mapped<S: Simd>(s: S, v: S::V, [scale, mean, inverse]: [f32; 3]) -> S::V {
+    s.mul(s.sub(s.mul(v, s.splat(scale)), s.splat(mean)), s.splat(inverse))
+}
+
+/// Writes the first `count` lanes, or all of them where what follows is written later.
+#[inline(always)]
+fn put<S: Simd, U: Lane>(s: S, v: S::V, count: usize, after: usize, out: &mut [U]) {
+    match count + after >= S::LANES {
+        true => U::store(s, v, out),
+        false => U::store_part(s, v, &mut out[..count]),
+    }
+}
+
 simd_fn! {
-    /// Neighbours to neighbours; `map` is scale, mean and 1/std.
-    fn run[S, U: Lane](s, x: &[f32], map: Option<[f32; 3]>, out: &mut [U]) {
-        let body = x.len() - x.len() % S::LANES;
-        let ((x, x_tail), (out, out_tail)) = (x.split_at(body), out.split_at_mut(body));
-        let runs = x.chunks_exact(S::LANES).zip(out.chunks_exact_mut(S::LANES));
-        match map {
-            None => {
-                for (x, out) in runs {
-                    U::store(s, s.load(x), out);
-                }
-                U::store_part(s, s.load_part(x_tail), out_tail);
+    /// Neighbours to neighbours, of one channel.
+    fn runs[S, U: Lane](s, line: Line<'_, f32, U>, map: [f32; 3]) {
+        let (patch_w, len) = (line.op.patch_w, line.op.patch_len());
+        for (gx, out) in line.out.chunks_mut(len).enumerate() {
+            for x in (0..patch_w).step_by(S::LANES) {
+                let count = (patch_w - x).min(S::LANES);
+                let from = &line.pixels[gx * patch_w + x..];
+                let v = match from.len() < S::LANES {
+                    true => s.load_part(&from[..count]),
+                    false => s.load(from),
+                };
+                put(s, mapped(s, v, map), count, patch_w - x - count + line.after, &mut out[x..]);
             }
-            Some(map) => {
-                let [scale, mean, inverse] = map.map(|v| s.splat(v));
-                for (x, out) in runs {
-                    U::store(s, s.mul(s.sub(s.mul(s.load(x), scale), mean), inverse), out);
+        }
+    }
+}
+
+simd_fn! {
+    /// Three channels of neighbouring pixels to neighbours each.
+    fn triples[S, U: Lane](s, line: Line<'_, u8, U>, maps: [[f32; 3]; 3]) {
+        let (patch_w, len, [channel, _]) = (line.op.patch_w, line.op.patch_len(), line.places());
+        let mut last = [0u8; 3 * MAX_LANES];
+        for (gx, out) in line.out.chunks_mut(len).enumerate() {
+            for x in (0..patch_w).step_by(S::LANES) {
+                let count = (patch_w - x).min(S::LANES);
+                let mut from = &line.pixels[3 * (gx * patch_w + x)..];
+                if from.len() < 3 * S::LANES {
+                    last[..3 * count].copy_from_slice(&from[..3 * count]);
+                    from = &last;
                 }
-                let tail = s.mul(s.sub(s.mul(s.load_part(x_tail), scale), mean), inverse);
-                U::store_part(s, tail, out_tail);
+                for (c, (v, map)) in s.load_u8_triples(from).into_iter().zip(maps).enumerate() {
+                    put(s, mapped(s, v, map), count, patch_w - x - count + line.after, &mut out[c * channel + x..]);
+                }
             }
         }
     }

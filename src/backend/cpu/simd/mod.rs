@@ -13,12 +13,14 @@ mod avx2;
 mod avx512;
 pub mod math;
 mod portable;
+mod wide;
 
 #[cfg(target_arch = "x86_64")]
 pub use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub use avx512::Avx512;
 pub use portable::Portable;
+pub use wide::Wide;
 
 use crate::dtype::Elem;
 use half::{bf16, f16};
@@ -64,6 +66,12 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn load_part(self, x: &[f32]) -> Self::V;
     /// To the first `LANES` places. Panics if there are fewer.
     fn store(self, v: Self::V, to: &mut [f32]);
+    /// As `store`, past the caches where `to` is aligned: for results so large that they would only push other things
+    /// out. [`stream_end`] must follow before another thread may read them.
+    #[inline(always)]
+    fn stream(self, v: Self::V, to: &mut [f32]) {
+        self.store(v, to);
+    }
     /// The first `to.len()` lanes, at most `LANES`.
     fn store_part(self, v: Self::V, to: &mut [f32]);
 
@@ -74,12 +82,45 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn load_bf16_pairs(self, x: &[bf16]) -> [Self::V; 2];
     /// Rounds to nearest even.
     fn store_bf16(self, v: Self::V, to: &mut [bf16]);
+    /// The same for two vectors, to the first `2·LANES` places.
+    #[inline(always)]
+    fn store_two_bf16(self, v: [Self::V; 2], to: &mut [bf16]) {
+        let (low, high) = to.split_at_mut(Self::LANES);
+        self.store_bf16(v[0], low);
+        self.store_bf16(v[1], high);
+    }
+    /// As `stream`, rounded.
+    #[inline(always)]
+    fn stream_bf16(self, v: Self::V, to: &mut [bf16]) {
+        self.store_bf16(v, to);
+    }
+    /// The same for two vectors, to the first `2·LANES` places.
+    #[inline(always)]
+    fn stream_two_bf16(self, v: [Self::V; 2], to: &mut [bf16]) {
+        self.store_two_bf16(v, to);
+    }
     fn load_u8(self, x: &[u8]) -> Self::V;
+    /// Of the first `LANES` triples the first values, the second and the third. Panics if there are fewer.
+    #[inline(always)]
+    fn load_u8_triples(self, x: &[u8]) -> [Self::V; 3] {
+        let mut parts = [[0; MAX_LANES]; 3];
+        for (i, triple) in x[..3 * Self::LANES].chunks_exact(3).enumerate() {
+            for (part, &v) in parts.iter_mut().zip(triple) {
+                part[i] = v;
+            }
+        }
+        [self.load_u8(&parts[0]), self.load_u8(&parts[1]), self.load_u8(&parts[2])]
+    }
 
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
     fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// 1/a within an epsilon, for |a| in [2^-126, 2^126].
+    #[inline(always)]
+    fn recip(self, a: Self::V) -> Self::V {
+        self.div(self.splat(1.0), a)
+    }
     /// a·b + c, in one rounding except in portable code.
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// c − a·b.
@@ -96,6 +137,17 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn round(self, a: Self::V) -> Self::V;
     /// p·2^n for integral n in [-127, 128] and p in [1/2, 2]; n = -127 gives zero, n = 128 infinity.
     fn scale2(self, p: Self::V, n: Self::V) -> Self::V;
+    /// `a` less the integer below it: in [0, 1], 0 for infinities.
+    #[inline(always)]
+    fn fraction(self, a: Self::V) -> Self::V {
+        let a = within_exponents(self, a);
+        self.sub(a, floor(self, a))
+    }
+    /// p·2^⌊a⌋ for p in [1, 2]; 0 where a is below -126, infinity from 128 on.
+    #[inline(always)]
+    fn scale_floor(self, p: Self::V, a: Self::V) -> Self::V {
+        self.scale2(p, floor(self, within_exponents(self, a)))
+    }
     /// For a normal, positive a: (m, e) with a = m·2^e and m in [1/√2, √2).
     fn split2(self, a: Self::V) -> (Self::V, Self::V);
     /// `yes` in lanes where a < b, else `no`.
@@ -115,12 +167,30 @@ pub trait Simd: Copy + Send + Sync + 'static {
     }
 }
 
+/// Clamped to where `scale2` is defined.
+#[inline(always)]
+fn within_exponents<S: Simd>(s: S, a: S::V) -> S::V {
+    s.max(s.splat(-127.0), s.min(s.splat(128.0), a))
+}
+
+/// The integer below, for |a| < 2^22.
+#[inline(always)]
+fn floor<S: Simd>(s: S, a: S::V) -> S::V {
+    let n = s.round(a);
+    s.select_lt(a, n, s.sub(n, s.splat(1.0)), n)
+}
+
 /// An element type that vectors load (as f32) and, where it is a float, store.
 pub trait Lane: Elem {
     /// The first `LANES` values as f32. Panics if there are fewer.
     fn load<S: Simd>(s: S, x: &[Self]) -> S::V;
     /// To the first `LANES` places, rounded. Panics if there are fewer.
     fn store<S: Simd>(s: S, v: S::V, to: &mut [Self]);
+    /// As `store`, past the caches where that is possible: see [`Simd::stream`].
+    #[inline(always)]
+    fn stream<S: Simd>(s: S, v: S::V, to: &mut [Self]) {
+        Self::store(s, v, to);
+    }
 
     /// The even and the odd ones of the first `2·LANES` values. Panics if there are fewer.
     #[inline(always)]
@@ -185,6 +255,31 @@ pub fn fetch_near(line: *const u8) {
     let _ = line;
 }
 
+/// Asks for a line of memory that is about to be written to be brought into L2. Any address will do.
+#[inline(always)]
+#[allow(unsafe_code)]
+pub fn fetch_line_to_write(line: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_ET1, _mm_prefetch};
+        // SAFETY: a hint; it changes nothing that the program can see, and fails for no address.
+        unsafe { _mm_prefetch::<_MM_HINT_ET1>(line.cast()) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = line;
+}
+
+/// Orders what was streamed before what follows, as other threads see it.
+#[inline(always)]
+#[allow(unsafe_code)]
+pub fn stream_end() {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a fence of stores, which every x86-64 processor has.
+    unsafe {
+        std::arch::x86_64::_mm_sfence()
+    }
+}
+
 /// Lanes of the widest vector.
 pub const MAX_LANES: usize = 16;
 
@@ -196,6 +291,10 @@ impl Lane for f32 {
     #[inline(always)]
     fn store<S: Simd>(s: S, v: S::V, to: &mut [f32]) {
         s.store(v, to)
+    }
+    #[inline(always)]
+    fn stream<S: Simd>(s: S, v: S::V, to: &mut [f32]) {
+        s.stream(v, to)
     }
     #[inline(always)]
     fn load_part<S: Simd>(s: S, x: &[f32]) -> S::V {
@@ -228,6 +327,10 @@ impl Lane for bf16 {
     #[inline(always)]
     fn store<S: Simd>(s: S, v: S::V, to: &mut [bf16]) {
         s.store_bf16(v, to)
+    }
+    #[inline(always)]
+    fn stream<S: Simd>(s: S, v: S::V, to: &mut [bf16]) {
+        s.stream_bf16(v, to)
     }
 }
 impl Lane for u8 {
@@ -316,6 +419,25 @@ mod tests {
             assert_eq!(get(m)[i] * get(e)[i].exp2(), p.abs() + 0.01);
             assert!((0.707..1.4143).contains(&get(m)[i]));
         }
+        for i in 0..S::LANES {
+            let (p, q) = (x[i], y[i]);
+            assert_eq!(get(s.fraction(a))[i], p - p.floor());
+            assert_eq!(get(s.scale_floor(s.splat(1.5), a))[i], 1.5 * p.floor().exp2());
+            if q != 0.0 {
+                assert!((get(s.recip(b))[i] * q - 1.0).abs() <= 2.0 * f32::EPSILON);
+            }
+        }
+        for (x, fraction, scaled) in [
+            (f32::INFINITY, 0.0, f32::INFINITY),
+            (f32::NEG_INFINITY, 0.0, 0.0),
+            (-126.0, 0.0, f32::MIN_POSITIVE),
+            (-126.5, 0.5, 0.0),
+            (128.0, 0.0, f32::INFINITY),
+        ] {
+            assert_eq!(get(s.fraction(s.splat(x)))[0], fraction, "{x}");
+            assert_eq!(get(s.scale_floor(s.splat(1.0), s.splat(x)))[0], scaled, "{x}");
+        }
+        assert!(get(s.fraction(s.splat(f32::NAN)))[0].is_nan() && get(s.recip(s.splat(f32::NAN)))[0].is_nan());
         assert_eq!(s.sum(a), x.iter().sum::<f32>());
         assert_eq!(s.max_lane(a), x[S::LANES - 1]);
         assert!(get(s.max(a, s.splat(f32::NAN))).iter().all(|x| x.is_nan()));
@@ -330,6 +452,9 @@ mod tests {
         let mut back = [0u8; 16];
         u8::store(s, u8::load(s, &bytes), &mut back);
         assert_eq!(back[..S::LANES], bytes[..S::LANES]);
+        let bytes: Vec<u8> = (0..3 * 16).map(|i| i * 5).collect();
+        let triples = s.load_u8_triples(&bytes).map(get);
+        assert!((0..3 * S::LANES).all(|i| triples[i % 3][i / 3] == f32::from(bytes[i])));
         let values = [1.0, -2.5, 65504.0, 1e-7, 0.1, 3.0e38, f32::INFINITY, -0.0, 1.0039062, 1.0117188, 7.0, 8.0];
         for pair in values.chunks(S::LANES.min(4)) {
             let v = s.load_part(pair);
@@ -342,6 +467,9 @@ mod tests {
                 assert_eq!(get(bf16::load(s, &b))[i], b[i].to_f32());
             }
         }
+        let mut two = [bf16::ZERO; 2 * MAX_LANES];
+        s.store_two_bf16([a, b], &mut two[..2 * S::LANES]);
+        assert!((0..S::LANES).all(|i| two[i] == bf16::from_f32(x[i]) && two[S::LANES + i] == bf16::from_f32(y[i])));
         let row: Vec<f32> = (0..2 * S::LANES).map(|i| i as f32 - 3.5).collect();
         let (b, h): (Vec<bf16>, Vec<f16>) = row.iter().map(|&x| (bf16::from_f32(x), f16::from_f32(x))).unzip();
         for pairs in [bf16::load_pairs(s, &b), f16::load_pairs(s, &h)] {
@@ -356,9 +484,11 @@ mod tests {
     #[test]
     fn every_instruction_set_agrees_with_scalar_arithmetic() {
         basics::<Portable>();
+        basics::<Wide<Portable, 2>>();
         #[cfg(target_arch = "x86_64")]
         {
             basics::<Avx2>();
+            basics::<Wide<Avx2, 2>>();
             basics::<Avx512>();
         }
     }

@@ -26,24 +26,30 @@ fn poly<S: Simd, const N: usize>(s: S, x: S::V, coefficients: [f32; N]) -> S::V 
     p
 }
 
-/// 2^x, within 0.9 epsilon; below -126.5 it is 0, above 127.5 it is infinite.
+/// 2^x, within 0.8 epsilon; below -126 it is 0, from 128 on infinite.
 #[inline(always)]
 pub fn exp2<S: Simd>(s: S, x: S::V) -> S::V {
-    // 2^x = 2^n · 2^f with n = round(x) and f in [-1/2, 1/2]; the polynomial is a minimax fit of 2^f with relative
-    // error 2e-9. The exponent fields of n = -127 and n = 128 are those of zero and of infinity.
-    let x = s.max(s.splat(-127.0), s.min(s.splat(128.0), x));
-    let n = s.round(x);
-    let f = s.sub(x, n);
+    // 2^x = 2^⌊x⌋ · 2^f with f in [0, 1]; the polynomial is a minimax fit of 2^f with relative error 2e-9.
+    let f = s.fraction(x);
     let p =
-        poly(s, f, [1.534_581_2e-4, 1.339_993_1e-3, 9.618_489e-3, 5.550_328_6e-2, 2.402_264_6e-1, 6.931_472e-1, 1.0]);
-    s.scale2(p, n)
+        poly(s, f, [2.156_597_2e-4, 1.248_229e-3, 9.673_775e-3, 5.548_618_4e-2, 2.402_290_8e-1, 6.931_470_6e-1, 1.0]);
+    s.scale_floor(p, x)
+}
+
+/// 2^x with relative error 3e-6, for what is rounded to 16 bits; below -126 it is 0, from 128 on infinite.
+#[inline(always)]
+pub fn exp2_short<S: Simd>(s: S, x: S::V) -> S::V {
+    let f = s.fraction(x);
+    let p = poly(s, f, [1.342_670_4e-2, 5.224_243_6e-2, 0.241_280_23, 0.693_044_84, 1.0]);
+    s.scale_floor(p, x)
 }
 
 /// e^x, within 0.8 epsilon; below -86.9 it is 0, above 88.72 infinite.
 #[inline(always)]
 pub fn exp<S: Simd>(s: S, x: S::V) -> S::V {
-    // As exp2, with x - n·ln 2 taken in two steps (the first constant has ten bits, so its product is exact) and a fit
-    // of e^f with relative error 3e-9. Scaling by 2^(n-1) and then by 2 keeps the values between 2^127.5 and 2^128.
+    // n = round(x / ln 2); x - n·ln 2 is taken in two steps (the first constant has ten bits, so its product is exact);
+    // a minimax fit of e^f with relative error 3e-9. Scaling by 2^(n-1) and then by 2 keeps the values between 2^127.5
+    // and 2^128.
     let x = s.max(s.splat(-87.33), s.min(s.splat(89.4), x));
     let n = s.round(s.mul(x, s.splat(std::f32::consts::LOG2_E)));
     let f = s.fnma(n, s.splat(-2.121_944_4e-4), s.fnma(n, s.splat(0.693_359_4), x));
@@ -91,7 +97,7 @@ pub fn tanh<S: Simd>(s: S, x: S::V) -> S::V {
     let t = s.mul(a, a);
     let p = poly(s, t, [1.331_881_1e-8, 2.058_328_8e-5, 3.494_022_6e-3, 0.133_797_08, 1.0]);
     let q = poly(s, t, [7.761_911e-7, 3.283_073_2e-4, 2.587_103e-2, 0.467_130_24, 1.0]);
-    let y = s.min(one, s.div(s.mul(a, p), q));
+    let y = s.min(one, s.mul(s.mul(a, p), s.recip(q)));
     s.copysign(s.select_lt(s.splat(9.02), a, one, y), x)
 }
 
@@ -107,7 +113,7 @@ pub fn erf<S: Simd>(s: S, x: S::V) -> S::V {
         [2.025_912_2e-6, 2.846_853_7e-4, 3.808_086e-3, 5.287_521e-2, 0.191_548_65, std::f32::consts::FRAC_2_SQRT_PI],
     );
     let q = poly(s, t, [3.783_172_4e-5, 1.170_706_2e-3, 1.505_493_7e-2, 0.114_558_92, 0.503_088_24, 1.0]);
-    let y = s.min(one, s.div(s.mul(a, p), q));
+    let y = s.min(one, s.mul(s.mul(a, p), s.recip(q)));
     s.copysign(s.select_lt(s.splat(3.93), a, one, y), x)
 }
 

@@ -1,5 +1,5 @@
-//! Derivatives of the gates. Where |x| is beyond the limits σ is 0 or 1 exactly, and x is kept at them: products of
-//! infinity and zero would be NaN.
+//! Derivatives of the gates. Where |x| is beyond the limits σ is 0 or 1 (to within 1e-35), and x is kept at them: products
+//! of infinity and zero would be NaN.
 
 use super::{erf, exp, sigmoid};
 use crate::backend::cpu::simd::Simd;
