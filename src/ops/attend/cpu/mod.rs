@@ -2,7 +2,10 @@
 //! are written by different parts of the work.
 #![allow(unsafe_code)] // parts write rows of the results that lie apart
 
+mod exp;
 pub mod tile;
+
+pub use exp::exp2;
 
 use super::Attend;
 use crate::backend::Launch;
@@ -116,6 +119,11 @@ pub fn halves(id: u32) -> (f32, f32) {
     ((id >> 16) as f32, (id & 0xffff) as f32)
 }
 
+/// Part `i` of `n` things dealt out evenly to `parts`.
+pub fn share(n: usize, parts: usize, i: usize) -> Range<usize> {
+    i * n / parts..(i + 1) * n / parts
+}
+
 /// A result whose rows are written by different parts of the work.
 pub struct Scattered<T> {
     first: *mut T,
@@ -126,6 +134,11 @@ impl<T: Elem> Scattered<T> {
     pub fn new(result: Option<&mut [T]>) -> Scattered<T> {
         let result = result.unwrap_or_default();
         Scattered { first: result.as_mut_ptr(), len: result.len() }
+    }
+
+    /// Where element `at` lies, to be asked for; nothing may be read or written there.
+    pub fn place(&self, at: usize) -> *const T {
+        self.first.wrapping_add(at)
     }
 
     /// # Safety
@@ -156,7 +169,7 @@ simd_fn! {
 
 simd_fn! {
     /// A transposition; see [`transpose`](tile::transpose).
-    pub fn turn[S](s, from: &[f32], from_stride: usize, extents: (usize, usize), to: &mut [f32], to_stride: usize) {
-        tile::transpose(s, from, from_stride, extents, to, to_stride);
+    pub fn turn[S](s, from: &[f32], from_stride: usize, extents: (usize, usize), factor: f32, to: &mut [f32], to_stride: usize) {
+        tile::transpose(s, from, from_stride, extents, factor, to, to_stride);
     }
 }

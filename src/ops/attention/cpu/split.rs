@@ -312,7 +312,7 @@ fn merge<S: Simd, O: Lane>(s: S, op: &Attention, partials: &[f32], l: &mut Launc
                     *m += factor * inverse * x;
                 }
             }
-            narrow(s, merged, out);
+            narrow(s, merged, 1.0, out);
         }
     });
 }

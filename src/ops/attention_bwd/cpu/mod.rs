@@ -31,7 +31,7 @@ use crate::backend::{Backend, Kernel, Kernels, Launch};
 use crate::error::{Result, Unsupported};
 use crate::layout::Takes;
 use crate::ops::attend::Attend;
-use crate::ops::attend::cpu::{Masks, Rows, Scattered, halves, max_nv, turn, widen};
+use crate::ops::attend::cpu::{Masks, Rows, Scattered, halves, max_nv, share, turn, widen};
 use crate::ops::with_float;
 use crate::{isa_rows, simd_fn};
 use block::{Hide, KEYS, QUERIES, Slot, columns};
@@ -88,11 +88,6 @@ fn deltas<S: Simd, O: Lane>(s: S, op: &AttentionBwd, l: &Launch<'_, Cpu>, delta:
             *delta = block::dot(s, dout.row(b, i, h), out.row(b, i, h)) - dlse.map_or(0.0, |dlse| dlse[row]);
         }
     });
-}
-
-/// Part `i` of `n` things dealt out evenly to `parts`.
-fn share(n: usize, parts: usize, i: usize) -> Range<usize> {
-    i * n / parts..(i + 1) * n / parts
 }
 
 /// The operands that parts read besides the masks.
@@ -222,7 +217,7 @@ fn load_keys[S, T: Lane](s, masks: &Masks<'_>, given: &Given<'_, T>, at: (usize,
                         row.fill(0.0);
                     }
                 }
-                turn(s, slot.stage, d, (8, d), &mut to[of_strip.start + lane - strip.start..], strip.len());
+                turn(s, slot.stage, d, (8, d), 1.0, &mut to[of_strip.start + lane - strip.start..], strip.len());
             }
         }
         slot.dkt[of_strip.clone()].fill(0.0);
@@ -391,7 +386,7 @@ unsafe fn finish<S: Simd>(
     for (to, from, factor) in both {
         for strip in strips::<S>(span.len()) {
             for lane in strip.clone().step_by(8) {
-                turn(s, &from[strip.start * d + lane - strip.start..], strip.len(), (d, 8), slot.stage, d);
+                turn(s, &from[strip.start * d + lane - strip.start..], strip.len(), (d, 8), 1.0, slot.stage, d);
                 let keys = span.start + lane..op.len_k.min(span.start + lane + 8);
                 for (key, row) in keys.zip(slot.stage.chunks_exact(d)) {
                     // SAFETY: what this function demands.
