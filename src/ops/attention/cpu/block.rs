@@ -4,80 +4,147 @@
 #![allow(clippy::needless_range_loop)]
 
 use crate::backend::cpu::simd::{Lane, Simd, math};
-use crate::ops::attend::cpu::halves;
-use crate::ops::attend::cpu::tile::{Tile, dots, weigh};
+use crate::ops::attend::cpu::tile::{dots, weigh};
+use crate::ops::attend::cpu::{PANEL, Soon, exp2, halves};
 use crate::simd_fn;
+use std::ops::Range;
+
+/// The working memory of a part: what each lane of queries has, then what blocks use one after the other.
+pub struct Memory<'a> {
+    lanes: &'a mut [f32],
+    shared: &'a mut [f32],
+    shape: Shape,
+}
+
+/// What the size of the working memory depends on.
+#[derive(Clone, Copy)]
+pub struct Shape {
+    pub head_dim: usize,
+    /// Keys of a block, at most: a multiple of `PANEL`.
+    pub keys: usize,
+    /// Lanes of a block of queries, at most, and of all of a part.
+    pub width: usize,
+    pub lanes: usize,
+}
+
+impl Shape {
+    /// Rows of Oᵀ: whole register tiles.
+    fn rows_of_o(&self) -> usize {
+        self.head_dim.next_multiple_of(8)
+    }
+
+    fn values_of_lane(&self) -> usize {
+        self.head_dim + self.rows_of_o() + 6
+    }
+
+    fn values_of_v(&self) -> usize {
+        self.keys * self.head_dim.next_multiple_of(PANEL)
+    }
+
+    /// The f32 values that a part takes.
+    pub fn len(&self) -> usize {
+        let packed = self.keys * self.head_dim + self.values_of_v();
+        let stage = 8 * self.head_dim.max(self.keys).next_multiple_of(PANEL);
+        self.lanes * self.values_of_lane() + packed + self.width * (2 * self.keys + 1) + stage
+    }
+}
+
+impl<'a> Memory<'a> {
+    pub fn new(memory: &'a mut [f32], shape: Shape) -> Memory<'a> {
+        let (lanes, shared) = memory.split_at_mut(shape.lanes * shape.values_of_lane());
+        Memory { lanes, shared, shape }
+    }
+
+    /// Where the packed keys and values go, and room for eight rows.
+    pub fn keys(&mut self) -> [&mut [f32]; 3] {
+        let (k, rest) = self.shared.split_at_mut(self.shape.keys * self.shape.head_dim);
+        let (v, rest) = rest.split_at_mut(self.shape.values_of_v());
+        [k, v, &mut rest[self.shape.width * (2 * self.shape.keys + 1)..]]
+    }
+
+    /// What belongs to the block of queries of some lanes.
+    pub fn slot(&mut self, lanes: &Range<usize>) -> Slot<'_> {
+        let (shape, width) = (self.shape, lanes.len());
+        let mut rest = &mut self.lanes[lanes.start * shape.values_of_lane()..lanes.end * shape.values_of_lane()];
+        let mut cut = |rows: usize| {
+            let (part, tail) = std::mem::take(&mut rest).split_at_mut(rows * width);
+            rest = tail;
+            part
+        };
+        let (qt, o) = (cut(shape.head_dim), cut(shape.rows_of_o()));
+        let (m, l, lo, hi, id_high, id_low) = (cut(1), cut(1), cut(1), cut(1), cut(1), cut(1));
+        let (k, rest) = self.shared.split_at_mut(shape.keys * shape.head_dim);
+        let (v, rest) = rest.split_at_mut(shape.values_of_v());
+        let (p, rest) = rest.split_at_mut(shape.width * shape.keys);
+        let (added, rest) = rest.split_at_mut(shape.width * shape.keys);
+        let (alpha, stage) = rest.split_at_mut(shape.width);
+        let v = Values { data: v, strides: [PANEL, shape.keys * PANEL] };
+        let k = Keys { data: k, stride: None };
+        Slot { k, v, qt, o, m, l, lo, hi, id_high, id_low, p, added, alpha, stage, head_dim: shape.head_dim }
+    }
+}
+
+/// A block of keys: packed as [panel of keys][head_dim][`PANEL`], or as rows at a distance.
+#[derive(Clone, Copy)]
+pub struct Keys<'a> {
+    pub data: &'a [f32],
+    /// Between rows.
+    pub stride: Option<usize>,
+}
+
+/// The values of a block of keys: packed as [panel of columns][key][`PANEL`], or as they lie.
+#[derive(Clone, Copy)]
+pub struct Values<'a> {
+    data: &'a [f32],
+    /// From a key to the next, and from a panel of columns to the next.
+    strides: [usize; 2],
+}
+
+impl<'a> Values<'a> {
+    /// Rows of whole tiles at a distance.
+    pub fn lying(data: &'a [f32], stride: usize) -> Values<'a> {
+        Values { data, strides: [stride, PANEL] }
+    }
+
+    /// The columns from number `at` on, and the distance between keys.
+    #[inline(always)]
+    fn columns(&self, key: usize, at: usize) -> (&'a [f32], usize) {
+        let [row, panel] = self.strides;
+        (&self.data[at / PANEL * panel + key * row + at % PANEL..], row)
+    }
+}
 
 /// The working memory of a block of queries.
 pub struct Slot<'a> {
+    pub k: Keys<'a>,
+    pub v: Values<'a>,
     /// Queries, scaled by softmax_scale · log2 e: [head_dim][lane].
     pub qt: &'a mut [f32],
-    /// Scores, then weights: [key][lane].
-    pub p: &'a mut [f32],
-    /// The result before division: [head_dim][lane].
+    /// The result before division: [head_dim, rounded up][lane].
     pub o: &'a mut [f32],
-    /// What is added to scores: [key][lane].
-    pub added: &'a mut [f32],
-    /// Eight rows on their way through a transposition.
-    pub stage: &'a mut [f32],
-    /// Per lane: the largest score so far, the sum of weights, the factor of what was summed before.
+    /// Per lane: the largest score so far, the sum of weights.
     pub m: &'a mut [f32],
     pub l: &'a mut [f32],
-    pub alpha: &'a mut [f32],
     /// Per lane: the keys that it sees by their place are those from `lo` to before `hi`.
     pub lo: &'a mut [f32],
     pub hi: &'a mut [f32],
     /// Per lane: both halves of the segment's id.
     pub id_high: &'a mut [f32],
     pub id_low: &'a mut [f32],
+    /// Scores, then weights: [key][lane].
+    pub p: &'a mut [f32],
+    /// What is added to scores: [key][lane].
+    pub added: &'a mut [f32],
+    /// Per lane: the factor of what was summed before.
+    pub alpha: &'a mut [f32],
+    /// Eight rows on their way through a transposition.
+    pub stage: &'a mut [f32],
+    pub head_dim: usize,
 }
 
-impl<'a> Slot<'a> {
-    /// The f32 values that a slot takes for a block of `width` queries and `bk` keys.
-    pub fn len(head_dim: usize, bk: usize, width: usize) -> usize {
-        (width * (2 * head_dim + 2 * bk + 7) + 8 * head_dim.max(bk)).next_multiple_of(16)
-    }
-
-    /// Cuts a slot out of at least [`len`](Slot::len) values.
-    pub fn new(memory: &'a mut [f32], head_dim: usize, bk: usize, width: usize) -> Slot<'a> {
-        let mut rest = memory;
-        let mut cut = |rows: usize| {
-            let (part, tail) = std::mem::take(&mut rest).split_at_mut(rows * width);
-            rest = tail;
-            part
-        };
-        Slot {
-            qt: cut(head_dim),
-            p: cut(bk),
-            o: cut(head_dim),
-            added: cut(bk),
-            m: cut(1),
-            l: cut(1),
-            alpha: cut(1),
-            lo: cut(1),
-            hi: cut(1),
-            id_high: cut(1),
-            id_low: cut(1),
-            stage: rest,
-        }
-    }
-}
-
-/// A block of keys and values; rows lie at a distance.
-#[derive(Clone, Copy)]
-pub struct Keys<'a> {
-    pub k: &'a [f32],
-    pub v: &'a [f32],
-    /// Between rows of `k` and of `v`.
-    pub strides: [usize; 2],
-}
-
-impl Keys<'_> {
-    /// Without the first `n` keys.
-    pub fn skip(self, n: usize) -> Self {
-        Keys { k: &self.k[n * self.strides[0]..], v: &self.v[n * self.strides[1]..], ..self }
-    }
-}
+/// What is brought closer during a step, so that nothing waits for memory: before each tile of scores some of the
+/// first, before each tile of results some of the others.
+pub type Ahead = [Soon; 3];
 
 /// What to do with scores before they count.
 #[derive(Clone, Copy)]
@@ -86,18 +153,18 @@ pub struct Mask {
     pub bounded: bool,
     /// Add `Slot::added`, where -inf hides for good.
     pub added: bool,
-    /// The place of the block's first key.
+    /// The place of the first of the keys.
     pub first_key: f32,
 }
 
 simd_fn! {
-    /// One block of `n` keys.
-    pub fn step[S; const NV: usize](s, keys: Keys<'_>, n: usize, first: bool, mask: Mask, slot: &mut Slot<'_>) {
-        let width = NV * S::LANES;
+    /// The keys `at` of the packed block; the first is a multiple of 8.
+    pub fn step[S; const NV: usize](s, at: Range<usize>, first: bool, mask: Mask, ahead: &mut Ahead, slot: &mut Slot<'_>) {
+        let (n, width) = (at.len(), NV * S::LANES);
         let top = if S::LANES == 16 {
-            scores::<S, 8, NV>(s, keys, n, mask, slot)
+            scores::<S, 8, NV>(s, at.clone(), mask, ahead, slot)
         } else {
-            scores::<S, 4, NV>(s, keys, n, mask, slot)
+            scores::<S, 4, NV>(s, at.clone(), mask, ahead, slot)
         };
         let (mut base, mut sum, mut moved) = ([s.zero(); NV], [s.zero(); NV], 0.0f32);
         let lowest = s.splat(f32::MIN);
@@ -115,7 +182,7 @@ simd_fn! {
         }
         for p in slot.p[..n * width].chunks_exact_mut(width) {
             for v in 0..NV {
-                let weight = math::exp2(s, s.sub(s.load(&p[v * S::LANES..]), base[v]));
+                let weight = exp2(s, s.sub(s.load(&p[v * S::LANES..]), base[v]));
                 sum[v] = s.add(sum[v], weight);
                 s.store(weight, &mut p[v * S::LANES..]);
             }
@@ -124,7 +191,11 @@ simd_fn! {
             s.store(sum[v], &mut slot.l[v * S::LANES..]);
         }
         let before = if first { Before::Nothing } else if moved > 0.0 { Before::Scaled } else { Before::Kept };
-        accumulate::<S, NV>(s, keys, n, before, slot);
+        if S::LANES == 16 {
+            accumulate::<S, 8, NV>(s, at, before, ahead, slot);
+        } else {
+            accumulate::<S, 4, NV>(s, at, before, ahead, slot);
+        }
     }
 }
 
@@ -132,30 +203,40 @@ simd_fn! {
 #[inline(always)]
 fn scores<S: Simd, const MR: usize, const NV: usize>(
     s: S,
-    keys: Keys<'_>,
-    n: usize,
+    at: Range<usize>,
     mask: Mask,
+    ahead: &mut Ahead,
     slot: &mut Slot<'_>,
 ) -> [S::V; NV] {
-    let width = NV * S::LANES;
-    let depth = slot.qt.len() / width;
+    let (n, d, width) = (at.len(), slot.head_dim, NV * S::LANES);
     let mut top = [s.splat(f32::NEG_INFINITY); NV];
+    let share = ahead[0].left.div_ceil(n.div_ceil(MR).max(1));
     for j in (0..n).step_by(MR) {
-        let mut rows: [&[f32]; MR] = [&[]; MR];
+        ahead[0].fetch(share);
+        // What lies beyond the last key is computed with the others and dropped.
+        let (key, qt) = (at.start + j, &slot.qt[..d * width]);
+        let tile = if let Some(stride) = slot.k.stride {
+            let mut rows: [&[f32]; MR] = [&[]; MR];
+            for i in 0..MR {
+                rows[i] = &slot.k.data[(key + i).min(at.end - 1) * stride..];
+            }
+            dots::<S, MR, NV>(s, rows, qt)
+        } else {
+            let keys = &slot.k.data[key / PANEL * PANEL * d..][..PANEL * d][key % PANEL..];
+            weigh::<S, MR, NV>(s, [[s.zero(); NV]; MR], (keys, PANEL), (qt, width))
+        };
+        let p = &mut slot.p[j * width..(j + MR) * width];
         for i in 0..MR {
-            // Beyond the last key it is computed again and dropped.
-            rows[i] = &keys.k[(j + i).min(n - 1) * keys.strides[0]..];
+            for v in 0..NV {
+                s.store(tile[i][v], &mut p[i * width + v * S::LANES..]);
+            }
         }
-        let mut tile = dots::<S, MR, NV>(s, rows, depth, slot.qt);
-        if mask.bounded || mask.added {
-            hide(s, &mut tile, j, n, mask, slot);
-        }
-        let p = &mut slot.p[j * width..n.min(j + MR) * width];
-        for i in 0..MR {
-            if (i + 1) * width <= p.len() {
+        if mask.bounded || mask.added || j + MR > n {
+            hide(s, j..n.min(j + MR), mask, slot, &mut top);
+        } else {
+            for i in 0..MR {
                 for v in 0..NV {
                     top[v] = s.max(top[v], tile[i][v]);
-                    s.store(tile[i][v], &mut p[i * width + v * S::LANES..]);
                 }
             }
         }
@@ -163,30 +244,25 @@ fn scores<S: Simd, const MR: usize, const NV: usize>(
     top
 }
 
+/// Masks some rows of scores, and raises `top` to them.
 #[inline(always)]
-fn hide<S: Simd, const MR: usize, const NV: usize>(
-    s: S,
-    tile: &mut Tile<S, MR, NV>,
-    j: usize,
-    n: usize,
-    mask: Mask,
-    slot: &Slot<'_>,
-) {
+fn hide<S: Simd, const NV: usize>(s: S, rows: Range<usize>, mask: Mask, slot: &mut Slot<'_>, top: &mut [S::V; NV]) {
     let (width, hidden) = (NV * S::LANES, s.splat(f32::NEG_INFINITY));
-    for i in 0..MR {
+    for j in rows {
+        let key = s.splat(mask.first_key + j as f32);
         for v in 0..NV {
-            let at = v * S::LANES;
-            let mut x = tile[i][v];
+            let (at, lane) = (j * width + v * S::LANES, v * S::LANES);
+            let mut x = s.load(&slot.p[at..]);
             if mask.added {
-                let added = s.load(&slot.added[(j + i).min(n - 1) * width + at..]);
+                let added = s.load(&slot.added[at..]);
                 x = s.select_lt(added, s.splat(f32::MIN), hidden, s.add(x, added));
             }
             if mask.bounded {
-                let key = s.splat(mask.first_key + (j + i) as f32);
-                x = s.select_lt(key, s.load(&slot.lo[at..]), hidden, x);
-                x = s.select_lt(key, s.load(&slot.hi[at..]), x, hidden);
+                x = s.select_lt(key, s.load(&slot.lo[lane..]), hidden, x);
+                x = s.select_lt(key, s.load(&slot.hi[lane..]), x, hidden);
             }
-            tile[i][v] = x;
+            top[v] = s.max(top[v], x);
+            s.store(x, &mut slot.p[at..]);
         }
     }
 }
@@ -201,81 +277,50 @@ enum Before {
 
 /// Oᵀ = Oᵀ · alpha + Vᵀ · P.
 #[inline(always)]
-fn accumulate<S: Simd, const NV: usize>(s: S, keys: Keys<'_>, n: usize, before: Before, slot: &mut Slot<'_>) {
-    let width = NV * S::LANES;
-    let (depth, mut at) = (slot.o.len() / width, 0);
-    while S::LANES == 16 && at + 8 <= depth {
-        columns::<S, 8, NV>(s, keys, n, before, at, slot);
-        at += 8;
-    }
-    while at + 4 <= depth {
-        columns::<S, 4, NV>(s, keys, n, before, at, slot);
-        at += 4;
-    }
-    while at + 2 <= depth {
-        columns::<S, 2, NV>(s, keys, n, before, at, slot);
-        at += 2;
-    }
-    if at < depth {
-        columns::<S, 1, NV>(s, keys, n, before, at, slot);
-    }
-}
-
-#[inline(always)]
-fn columns<S: Simd, const MR: usize, const NV: usize>(
+fn accumulate<S: Simd, const MR: usize, const NV: usize>(
     s: S,
-    keys: Keys<'_>,
-    n: usize,
+    keys: Range<usize>,
     before: Before,
-    at: usize,
+    [_, ahead @ ..]: &mut Ahead,
     slot: &mut Slot<'_>,
 ) {
-    let width = NV * S::LANES;
-    let o = &mut slot.o[at * width..][..MR * width];
-    let mut acc = [[s.zero(); NV]; MR];
-    if before != Before::Nothing {
-        for i in 0..MR {
-            for v in 0..NV {
-                acc[i][v] = s.load(&o[i * width + v * S::LANES..]);
-                if before == Before::Scaled {
-                    acc[i][v] = s.mul(acc[i][v], s.load(&slot.alpha[v * S::LANES..]));
+    let (n, width) = (keys.len(), NV * S::LANES);
+    let shares = ahead.each_ref().map(|rows| rows.left.div_ceil(slot.o.len() / (MR * width)));
+    for (tile, o) in slot.o.chunks_exact_mut(MR * width).enumerate() {
+        for (rows, share) in ahead.iter_mut().zip(shares) {
+            rows.fetch(share);
+        }
+        let mut acc = [[s.zero(); NV]; MR];
+        if before != Before::Nothing {
+            for i in 0..MR {
+                for v in 0..NV {
+                    acc[i][v] = s.load(&o[i * width + v * S::LANES..]);
+                    if before == Before::Scaled {
+                        acc[i][v] = s.mul(acc[i][v], s.load(&slot.alpha[v * S::LANES..]));
+                    }
                 }
             }
         }
-    }
-    let acc = weigh::<S, MR, NV>(s, acc, (&keys.v[at..], keys.strides[1]), (&slot.p[..n * width], width));
-    for i in 0..MR {
-        for v in 0..NV {
-            s.store(acc[i][v], &mut o[i * width + v * S::LANES..]);
+        let at = tile * MR;
+        let columns = slot.v.columns(keys.start, at);
+        let acc = weigh::<S, MR, NV>(s, acc, columns, (&slot.p[..n * width], width));
+        for i in 0..MR {
+            for v in 0..NV {
+                s.store(acc[i][v], &mut o[i * width + v * S::LANES..]);
+            }
         }
     }
 }
 
 simd_fn! {
-    /// `to = x`, rounded.
-    pub fn narrow[S, T: Lane](s, x: &[f32], to: &mut [T]) {
-        let body = x.len() - x.len() % S::LANES;
+    /// `to = x · factor`, rounded.
+    pub fn narrow[S, T: Lane](s, x: &[f32], factor: f32, to: &mut [T]) {
+        let (body, factor) = (x.len() - x.len() % S::LANES, s.splat(factor));
         for (x, to) in x[..body].chunks_exact(S::LANES).zip(to.chunks_exact_mut(S::LANES)) {
-            T::store(s, s.load(x), to);
+            T::store(s, s.mul(s.load(x), factor), to);
         }
         if body < x.len() {
-            T::store_part(s, s.load_part(&x[body..]), &mut to[body..x.len()]);
-        }
-    }
-}
-
-simd_fn! {
-    /// Divides every row of `o` [row][lane] by the sums of its lanes; a sum of 0 gives 0.
-    pub fn normalise[S](s, sums: &mut [f32], o: &mut [f32]) {
-        let width = sums.len();
-        for at in (0..width).step_by(S::LANES) {
-            let sum = s.load(&sums[at..]);
-            let inverse = s.div(s.splat(1.0), sum);
-            let inverse = s.select_lt(s.zero(), sum, inverse, s.mul(sum, s.splat(1.0)));
-            for o in o.chunks_exact_mut(width) {
-                let o = &mut o[at..at + S::LANES];
-                s.store(s.mul(s.load(o), inverse), o);
-            }
+            T::store_part(s, s.mul(s.load_part(&x[body..]), factor), &mut to[body..x.len()]);
         }
     }
 }

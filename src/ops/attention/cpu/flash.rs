@@ -4,42 +4,72 @@
 //! distance, likewise `bias`; ids, padding, lengths and results contiguous.
 //!
 //! Algorithm (FlashAttention-2, arXiv 2307.08691, algorithm 1, with 2^x for e^x and the lanes of vectors for queries):
-//! the queries of all heads of a group that share keys form one column of rows; a part of the work is a block of up to
-//! three vectors of them. Its queries are scaled by softmax_scale · log2 e and transposed once, to Qᵀ [head_dim][block].
-//! For each block of `BK` keys that some query of the block sees, Sᵀ = K · Qᵀ is masked and stored with its maxima on the
-//! way (`scores`), P = 2^(S - m) replaces it, and Oᵀ = Oᵀ · 2^(m_old - m) + Vᵀ · P (`accumulate`), where the factor is
-//! left out if no maximum moved. At the end Oᵀ / l is transposed back. Blocks of keys that nobody sees are not visited;
-//! the order of keys is fixed, so bits depend on nothing but the problem.
+//! the queries of all heads of a group that share keys form one column of rows, cut into blocks of up to three vectors. A
+//! part of the work holds as many blocks as its share of L2 takes. For each block of `BK` keys that some of them see, keys
+//! and values are widened and packed once (`pack`); then each block of queries meets them: Sᵀ = K · Qᵀ is masked and stored
+//! with its maxima on the way (`scores`), P = 2^(S - m) replaces it, and Oᵀ = Oᵀ · 2^(m_old - m) + Vᵀ · P (`accumulate`),
+//! where the factor is left out if no maximum moved. Queries are scaled by softmax_scale · log2 e and transposed when a block
+//! meets its first keys, Oᵀ / l is transposed back after its last. Blocks of keys that nobody sees are not visited; every
+//! lane meets the same blocks of keys in the same order, however queries are dealt out, so bits depend on the problem alone.
 //!
-//! Keys and values are read where they lie if they are f32, few queries share them and no padding may hide rubbish in
-//! them. Otherwise they are first widened into blocks [k: BK rows, v: BK rows] in the workspace, for as many heads at a
-//! time as fit `PACKED_BYTES`, so that the packed copy stays in the outer caches.
+//! A part with a single block of queries reads keys and values where they lie (or widened row by row): it would read what
+//! it packs only once.
 //!
-//! Tunables: BK a multiple of 8. Cache budget with AVX-512 (48 queries) and head_dim 64: Qᵀ 12 KiB, P 24 KiB, Oᵀ 12 KiB.
-//! Bound: FMA; an exponential costs about 17 vector operations against the 2 · head_dim products of a score.
+//! Rows of a head lie pages apart, where no hardware prefetcher follows: while a block is worked on, the rows that come next
+//! (keys and values of the next block, queries of the next block, the places of results) are asked for, a few before
+//! each register tile ([`Soon`]).
+//!
+//! Blocking, with AVX-512 (48 queries), head_dim 64 / 128 and 48 KiB of L1, 2 MiB of L2:
+//! - L1, scores: Qᵀ 12 / 24 KiB stays, a panel of 16 keys 4 / 8 KiB and the new rows of P stream: with BK 64 P has 12 KiB.
+//! - L1, results: P 12 KiB stays, a panel of 16 columns 4 KiB and a tile of Oᵀ 1.5 KiB stream.
+//! - L2: Qᵀ and Oᵀ of a part up to `HELD_BYTES`, that is 512 / 256 queries; packed keys and values 40 / 80 KiB. Packing takes
+//!   about 30 cycles a row of 64 values, against 64 for a vector of queries to meet the key and its value: 3 % for 16
+//!   vectors, which bounds `MAX_HELD` from below.
+//! - Up to `PANEL` keys beyond the last whole block join it (197 = 64 + 64 + 69, 577 = 8 · 64 + 65).
+//!
+//! Bound: FMA. With head_dim 64 a vector of scores takes 64 cycles of products and 7 of exponentials (see `exp.rs`), so
+//! 90 % of the peak is the most; 95 % with 128. Measured with one thread of a Sapphire Rapids VM, 8 heads of 192 x 192, 64:
+//! 73 %, of which the two products and the exponentials are at that bound to 2 %; the rest is 8 % transpositions (bound by
+//! L1's misses, not by shuffles), 3 % packing, 2 % results, 2 % asking for rows, 2 % who sees what. 197 queries fill 208 lanes:
+//! another 5 %.
+//!
+//! Tried and lost, same conditions (12 x 197 x 197 x 64: 0.98 ms; 12 x 32 x 257 x 64: 0.21 ms):
+//! - one packed copy for all parts, rows as they lie and blocks of 128 keys, with a barrier between packing and the rest, and
+//!   nothing asked for ahead: 1.09 ms;
+//! - BK 32: 1.00 ms, 48: 1.00 ms, 96: 0.99 ms and more in L1 with head_dim 128;
+//! - packing for a single block of queries, too: 0.21 ms becomes 0.26 ms, with values alone as they lie 0.24 ms;
+//! - asking for lines one by one instead of rows: 1.00 ms, 0.27 ms (the cursor costs more than bursts do);
+//! - asking for the first keys of the part that comes next: no difference;
+//! - hiding keys in registers: the tile is spilled in every case, masked or not: 2 % of all;
+//! - tiles of 14 keys and 2 vectors: no faster than 8 x 3, whose loads are 11 for 24 products.
 #![allow(unsafe_code)] // parts write rows of the results that lie apart
 
 use super::BIAS;
-use super::block::{self, Keys, Mask, Slot};
+use super::block::{self, Ahead, Keys, Mask, Memory, Shape, Slot, Values};
 use crate::backend::cpu::simd::{Lane, MAX_LANES, Simd};
 use crate::backend::cpu::{Caps, Cpu};
 use crate::backend::{Backend, Kernel, Launch};
-use crate::dtype::DType;
+use crate::dtype::{DType, Elem};
 use crate::error::{Result, Unsupported};
-use crate::ops::attend::cpu::{Masks, Rows, Scattered, halves, max_nv, turn, widen};
+use crate::ops::attend::cpu::{
+    Masks, PANEL, Rows, Scattered, Soon, halves, max_nv, share, spread, turn, turn_eight, widen,
+};
 use crate::ops::attention::Attention;
 use crate::ops::with_float;
 use crate::simd_fn;
+use std::ops::Range;
 use std::sync::Mutex;
 
 /// Keys of a block.
-const BK: usize = 128;
+const BK: usize = 64;
 /// Vectors of queries in a block, at most.
 const NV: usize = 3;
-/// Packed keys and values that are held at a time.
-const PACKED_BYTES: usize = 1 << 20;
-/// Queries per key head from which f32 keys and values are packed, too: strided rows then cost more than a copy.
-const PACK_ROWS: usize = 128;
+/// Queries and results that a part holds.
+const HELD_BYTES: usize = 256 << 10;
+/// Lanes of queries that a part holds, at most: what packing costs is then small enough.
+const MAX_HELD: usize = 512;
+/// Parts at least, if there are queries enough.
+const PARTS: usize = 8;
 
 pub fn supports<S: Simd>(op: &Attention, caps: &Caps) -> Result<(), Unsupported> {
     caps.has(S::ISA)?;
@@ -47,28 +77,19 @@ pub fn supports<S: Simd>(op: &Attention, caps: &Caps) -> Result<(), Unsupported>
     Unsupported::at_most("len_k", op.len_k, 1usize << 24)
 }
 
+/// What a part holds.
+fn shape(op: &Attention) -> Shape {
+    let lanes = (HELD_BYTES / (8 * op.head_dim)).clamp(NV * MAX_LANES, MAX_HELD) / MAX_LANES * MAX_LANES;
+    Shape { head_dim: op.head_dim, keys: BK + PANEL, width: NV * MAX_LANES, lanes }
+}
+
 /// The scratch memory of one part at work, in f32.
-fn slot_len(op: &Attention) -> usize {
-    Slot::len(op.head_dim, BK, NV * MAX_LANES)
-}
-
-/// A packed block of keys and values, in f32.
-fn packed_len(op: &Attention) -> usize {
-    2 * BK * op.head_dim
-}
-
-fn blocks_of_keys(op: &Attention) -> usize {
-    op.len_k.div_ceil(BK)
-}
-
-/// Heads of keys that are packed and worked off together.
-fn wave(op: &Attention) -> usize {
-    let head_bytes = 4 * packed_len(op) * blocks_of_keys(op);
-    (PACKED_BYTES / head_bytes.max(1)).clamp(1, (op.batch * op.heads_kv).max(1))
+fn memory_len(op: &Attention) -> usize {
+    shape(op).len().next_multiple_of(16)
 }
 
 pub fn workspace(op: &Attention, caps: &Caps) -> usize {
-    4 * (caps.threads * slot_len(op) + wave(op) * blocks_of_keys(op) * packed_len(op))
+    4 * caps.threads * memory_len(op)
 }
 
 pub fn launch<S: Simd>(_: &Kernel<Cpu, Attention>, op: &Attention, l: &mut Launch<'_, Cpu>) -> Result<()> {
@@ -86,75 +107,151 @@ fn run<S: Simd, T: Lane, O: Lane>(s: S, op: &Attention, l: &mut Launch<'_, Cpu>)
     if heads * rows == 0 {
         return Ok(());
     }
-    let (slots, packed) = l.scratch::<f32>().split_at_mut(Cpu::caps(l.device).threads * slot_len(op));
-    let slots = Mutex::new(slots.chunks_exact_mut(slot_len(op)).collect::<Vec<_>>());
-    let lock = || slots.lock().unwrap_or_else(|e| e.into_inner());
-
-    // Rows that overlap (broadcast ones) cannot be walked in chunks.
-    let overlapping = k.strides[1].min(v.strides[1]) < op.head_dim;
-    let pack = T::DTYPE != DType::F32 || rows >= PACK_ROWS || op.key_padding || overlapping;
-    let (per_head, wave) = (blocks_of_keys(op), if pack { wave(op) } else { heads });
+    let memories = Mutex::new(l.scratch::<f32>().chunks_exact_mut(memory_len(op)).collect::<Vec<_>>());
+    let lock = || memories.lock().unwrap_or_else(|e| e.into_inner());
     let vectors = rows.div_ceil(S::LANES);
-    let blocks = vectors.div_ceil(max_nv::<S>());
-
-    for first in (0..heads).step_by(wave) {
-        let wave = wave.min(heads - first);
-        if pack && per_head > 0 {
-            let packed = &mut packed[..wave * per_head * packed_len(op)];
-            l.pool().chunks_mut(packed, packed_len(op), |i, to| {
-                let (head, block) = (first + i / per_head, i % per_head);
-                let (b, h) = (head / op.heads_kv, head % op.heads_kv);
-                pack_block(s, &masks, &k, &v, (b, h, block * BK), to);
-            });
-        }
-        let packed = &*packed;
-        l.pool().run(wave * blocks, |part| {
-            // The last blocks of a head first: with a causal mask they take the longest.
-            let (head, block) = (first + part / blocks, blocks - 1 - part % blocks);
-            let (b, h) = (head / op.heads_kv, head % op.heads_kv);
-            let keys = |i: usize| {
-                if pack {
-                    let at = &packed[((head - first) * per_head + i) * packed_len(op)..][..packed_len(op)];
-                    let (k, v) = at.split_at(BK * op.head_dim);
-                    Keys { k, v, strides: [op.head_dim; 2] }
-                } else {
-                    // Only f32 comes here.
-                    let (at_k, at_v) = (k.from(b, i * BK, h), v.from(b, i * BK, h));
-                    let strides = [k.strides[1], v.strides[1]];
-                    Keys { k: bytemuck::cast_slice(at_k), v: bytemuck::cast_slice(at_v), strides }
-                }
-            };
-            // Vectors are dealt out evenly: 13 are 3 + 3 + 3 + 2 + 2.
-            let (even, more) = (vectors / blocks, vectors % blocks);
-            let (nv, start) = (even + usize::from(block < more), (even * block + block.min(more)) * S::LANES);
-            let queries = Queries { masks: &masks, b, h, start, count: (rows - start).min(nv * S::LANES), nv };
-            let memory = lock().pop().expect("there is a slot for each thread");
-            let mut slot = Slot::new(memory, op.head_dim, BK, nv * S::LANES);
-            load(s, &queries, &q, &mut slot);
-            queries.attend(s, keys, &mut slot);
-            finish(s, &queries, &out, lse.as_ref(), &mut slot);
-            lock().push(memory);
-        });
-    }
+    let parts = PARTS.div_ceil(heads).min(vectors.div_ceil(max_nv::<S>()));
+    let parts = parts.max(vectors.div_ceil(shape(op).lanes / S::LANES));
+    let given = Given { masks: &masks, q, k, v };
+    let of_head = |head: usize| (head / op.heads_kv, head % op.heads_kv);
+    l.pool().run(heads * parts, |i| {
+        // The last queries first: with a causal mask they take the longest.
+        let (part, (b, h)) = (parts - 1 - i / heads, of_head(i % heads));
+        let part = Part { given: &given, out: &out, lse: lse.as_ref(), b, h, vectors: share(vectors, parts, part) };
+        let memory = lock().pop().expect("there is memory for each thread");
+        part.attend(s, &mut Memory::new(memory, shape(op)));
+        lock().push(memory);
+    });
     Ok(())
 }
 
+/// The operands.
+struct Given<'a, T> {
+    masks: &'a Masks<'a>,
+    q: Rows<'a, T>,
+    k: Rows<'a, T>,
+    v: Rows<'a, T>,
+}
+
+/// Some vectors of the queries that share a head of keys.
+struct Part<'a, T, O> {
+    given: &'a Given<'a, T>,
+    out: &'a Scattered<O>,
+    lse: Option<&'a Scattered<f32>>,
+    b: usize,
+    h: usize,
+    vectors: Range<usize>,
+}
+
+impl<'a, T: Lane, O: Lane> Part<'a, T, O> {
+    fn attend<S: Simd>(&self, s: S, memory: &mut Memory<'_>) {
+        let (masks, vectors) = (self.given.masks, &self.vectors);
+        let blocks = vectors.len().div_ceil(max_nv::<S>());
+        let mut some = usize::MAX..0;
+        let blocks: Vec<_> = (0..blocks)
+            .map(|i| {
+                // Vectors are dealt out evenly: 13 are 2 + 3 + 2 + 3 + 3.
+                let of_block = share(vectors.len(), blocks, i);
+                let start = (vectors.start + of_block.start) * S::LANES;
+                let lanes = of_block.start * S::LANES..of_block.end * S::LANES;
+                let queries = Queries::new(masks, (self.b, self.h), start, lanes, memory);
+                some = some.start.min(queries.some.start)..some.end.max(queries.some.end);
+                queries
+            })
+            .collect();
+        let mut next = keys_of_block(masks.op.len_k, some.start.min(some.end) / BK);
+        let [k, v] = self.ahead(next.start..some.end.min(next.end).max(next.start));
+        let q = blocks.first().map_or(Soon::NONE, |queries| queries.operands(&self.given.q));
+        [q, k, v].iter_mut().for_each(|rows| rows.fetch(rows.left));
+        // What is read once is not worth packing: keys and values are then read as they lie, or widened row by row.
+        let once = blocks.len() == 1 && masks.op.head_dim.is_multiple_of(8);
+        let as_they_lie = once && T::DTYPE == DType::F32 && masks.padding(self.b).is_none();
+        while next.start < some.end {
+            let keys = next.start..some.end.min(next.end);
+            if !as_they_lie {
+                pack(s, self.given, (self.b, self.h), keys.clone(), !once, memory.keys());
+            }
+            next = keys_of_block(masks.op.len_k, next.start / BK + 1);
+            next.start = next.start.max(keys.end);
+            let after = next.start..some.end.min(next.end).max(next.start);
+            for (i, queries) in blocks.iter().enumerate() {
+                let mut slot = memory.slot(&queries.lanes);
+                // Tiles begin at a multiple of 8 keys.
+                let start = queries.some.start.clamp(keys.start, keys.end);
+                let at = start - (start - keys.start) % 8..queries.some.end.min(keys.end);
+                if at.start >= at.end {
+                    continue;
+                }
+                let of_block = share(after.len(), blocks.len(), i);
+                let (first, last) = (keys.start <= queries.some.start, keys.end >= queries.some.end);
+                if first {
+                    load(s, queries, &self.given.q, &mut slot);
+                }
+                let [k, v] = self.ahead(after.start + of_block.start..after.start + of_block.end);
+                let other = match blocks.get(i + 1) {
+                    _ if last => queries.results(self.out),
+                    Some(queries) if first => queries.operands(&self.given.q),
+                    _ => Soon::NONE,
+                };
+                if as_they_lie {
+                    let Given { k, v, .. } = self.given;
+                    let from =
+                        |rows: &Rows<'a, T>| bytemuck::cast_slice::<T, f32>(rows.from(self.b, keys.start, self.h));
+                    slot.k = Keys { data: from(k), stride: Some(k.strides[1]) };
+                    slot.v = Values::lying(from(v), v.strides[1]);
+                } else if once {
+                    slot.k.stride = Some(masks.op.head_dim);
+                }
+                queries.meet(s, at, keys.start, first, &mut [k, v, other], &mut slot);
+                if last {
+                    finish(s, queries, self.out, self.lse, &mut slot);
+                }
+            }
+        }
+        for queries in blocks.iter().filter(|queries| queries.some.is_empty()) {
+            let mut slot = memory.slot(&queries.lanes);
+            slot.o.fill(0.0);
+            finish(s, queries, self.out, self.lse, &mut slot);
+        }
+    }
+
+    /// Some rows of keys and values.
+    fn ahead(&self, keys: Range<usize>) -> [Soon; 2] {
+        [&self.given.k, &self.given.v].map(|rows| rows.soon(self.b, keys.start, self.h, keys.len()))
+    }
+}
+
+/// The keys of a block: the last takes up to `PANEL` more, so that a few do not need a block of their own.
+fn keys_of_block(len_k: usize, block: usize) -> Range<usize> {
+    let (start, end) = (block * BK, (block + 1) * BK);
+    start..if len_k <= end + PANEL { len_k.max(start) } else { end }
+}
+
 simd_fn! {
-/// Widens the keys from `from` on and their values into `to`: [k: BK rows, v: BK rows].
-fn pack_block[S, T: Lane](s, masks: &Masks<'_>, k: &Rows<'_, T>, v: &Rows<'_, T>, at: (usize, usize, usize), to: &mut [f32]) {
-    let (b, h, from) = at;
-    let d = masks.op.head_dim;
-    let (to_k, to_v) = to.split_at_mut(BK * d);
-    let padding = masks.padding(b);
-    let keys = from..(from + BK).min(masks.keys(b)).max(from);
-    for (j, (to_k, to_v)) in keys.zip(to_k.chunks_exact_mut(d).zip(to_v.chunks_exact_mut(d))) {
-        if padding.is_some_and(|p| p[j] == 0) {
-            // What is hidden may be anything, and 0 · NaN is not 0.
-            to_k.fill(0.0);
-            to_v.fill(0.0);
+/// Widens some keys and their values, and turns the keys if wanted: see [`Slot`] for the layout.
+fn pack[S, T: Lane](s, given: &Given<'_, T>, at: (usize, usize), keys: Range<usize>, turned: bool, to: [&mut [f32]; 3]) {
+    let [to_k, to_v, stage] = to;
+    let ((b, h), d) = (at, given.masks.op.head_dim);
+    let padding = given.masks.padding(b);
+    // What is hidden may be anything, and 0 · NaN is not 0.
+    let there = |key: usize| padding.is_none_or(|p| p[key] != 0);
+    for (i, first) in keys.clone().step_by(8).enumerate().filter(|_| turned) {
+        let to = &mut to_k[i * 8 / PANEL * PANEL * d..][..PANEL * d][i * 8 % PANEL..];
+        let all = padding.is_none() && first + 8 <= keys.end;
+        let direct = all.then(|| (given.k.from(b, first, h), given.k.strides[1]));
+        let row = |i: usize| (first + i < keys.end && there(first + i)).then(|| given.k.row(b, first + i, h));
+        turn_eight(s, direct, row, 1.0, stage, (to, PANEL, d));
+    }
+    let panel = to_v.len() / d.div_ceil(PANEL);
+    for (i, key) in keys.enumerate() {
+        spread(s, there(key).then(|| given.v.row(b, key, h)), i, to_v, panel);
+        let to_k = &mut to_k[i * d..(i + 1) * d];
+        if turned {
+            continue;
+        } else if there(key) {
+            widen(s, given.k.row(b, key, h), 1.0, to_k);
         } else {
-            widen(s, k.row(b, j, h), 1.0, to_k);
-            widen(s, v.row(b, j, h), 1.0, to_v);
+            to_k.fill(0.0);
         }
     }
 }
@@ -169,11 +266,43 @@ struct Queries<'a> {
     start: usize,
     /// Rows; the block's other lanes repeat the last.
     count: usize,
-    /// Vectors.
-    nv: usize,
+    /// Where the part holds it.
+    lanes: Range<usize>,
+    /// The keys from the first that some query sees by its place to the last, and those that all see.
+    some: Range<usize>,
+    all: Range<usize>,
 }
 
-impl Queries<'_> {
+impl<'a> Queries<'a> {
+    /// The block of the rows from `start` on in some lanes; notes what they see.
+    fn new(
+        masks: &'a Masks<'a>,
+        (b, h): (usize, usize),
+        start: usize,
+        lanes: Range<usize>,
+        memory: &mut Memory<'_>,
+    ) -> Queries<'a> {
+        let count = (masks.op.rows_per_head() - start).min(lanes.len());
+        let mut queries = Queries { masks, b, h, start, count, lanes, some: usize::MAX..0, all: 0..usize::MAX };
+        let slot = memory.slot(&queries.lanes);
+        let mut seen = masks.visible(b, queries.lane(0).1);
+        for lane in 0..queries.lanes.len() {
+            let (_, i) = queries.lane(lane);
+            if masks.op.causal || masks.op.window > 0 {
+                seen = masks.visible(b, i);
+            }
+            (slot.lo[lane], slot.hi[lane]) = (seen.start as f32, seen.end as f32);
+            queries.some = queries.some.start.min(seen.start)..queries.some.end.max(seen.end);
+            queries.all = queries.all.start.max(seen.start)..queries.all.end.min(seen.end);
+            if let Some((id, _)) = masks.ids(b, i) {
+                (slot.id_high[lane], slot.id_low[lane]) = halves(id);
+            }
+        }
+        slot.m.fill(f32::NEG_INFINITY);
+        slot.l.fill(0.0);
+        queries
+    }
+
     /// The head and the place of the query of a lane.
     fn lane(&self, lane: usize) -> (usize, usize) {
         let op = self.masks.op;
@@ -181,33 +310,43 @@ impl Queries<'_> {
         (self.h * (op.heads_q / op.heads_kv) + row / op.len_q, row % op.len_q)
     }
 
-    fn attend<'k, S: Simd>(&self, s: S, keys: impl Fn(usize) -> Keys<'k>, slot: &mut Slot<'_>) {
-        let fold = |x: &[f32], start: f32, f: fn(f32, f32) -> f32| x.iter().fold(start, |a, &b| f(a, b)) as usize;
-        // Keys that some query sees, and those that all see.
-        let some = fold(slot.lo, f32::MAX, f32::min)..fold(slot.hi, 0.0, f32::max);
-        let all = fold(slot.lo, 0.0, f32::max)..fold(slot.hi, f32::MAX, f32::min);
-        let mut first = true;
-        for block in some.start / BK..some.end.div_ceil(BK) {
-            let at = some.start.max(block * BK)..some.end.min((block + 1) * BK);
-            let bounded = at.start < all.start || at.end > all.end;
-            let added = self.added(s, at.clone(), slot);
-            let mask = Mask { bounded, added, first_key: at.start as f32 };
-            let keys = keys(block).skip(at.start - block * BK);
-            match self.nv {
-                1 => block::step::<S, 1>(s, keys, at.len(), first, mask, slot),
-                2 => block::step::<S, 2>(s, keys, at.len(), first, mask, slot),
-                _ => block::step::<S, 3>(s, keys, at.len(), first, mask, slot),
-            }
-            first = false;
-        }
-        if first {
-            slot.o.fill(0.0);
+    /// Its rows among the queries, to be brought closer, taken to be those of one head.
+    fn operands<T: Elem>(&self, q: &Rows<'_, T>) -> Soon {
+        let (head, i) = self.lane(0);
+        q.soon(self.b, i, head, self.count)
+    }
+
+    /// Its rows among the results, likewise.
+    fn results<O: Elem>(&self, out: &Scattered<O>) -> Soon {
+        let (op, (head, i)) = (self.masks.op, self.lane(0));
+        let (d, row) = (op.head_dim, (self.b * op.len_q + i) * op.heads_q + head);
+        out.soon(row * d, op.heads_q * d, d, self.count)
+    }
+
+    /// Meets the keys `at` of the packed ones, which begin with number `packed`.
+    fn meet<S: Simd>(
+        &self,
+        s: S,
+        at: Range<usize>,
+        packed: usize,
+        first: bool,
+        ahead: &mut Ahead,
+        slot: &mut Slot<'_>,
+    ) {
+        let bounded = at.start < self.all.start || at.end > self.all.end;
+        let added = self.added(s, at.clone(), slot);
+        let mask = Mask { bounded, added, first_key: at.start as f32 };
+        let at = at.start - packed..at.end - packed;
+        match self.lanes.len() / S::LANES {
+            1 => block::step::<S, 1>(s, at, first, mask, ahead, slot),
+            2 => block::step::<S, 2>(s, at, first, mask, ahead, slot),
+            _ => block::step::<S, 3>(s, at, first, mask, ahead, slot),
         }
     }
 
     /// Writes what is added to the scores of some keys to `slot.added` [key][lane]; `false` if there is nothing.
-    fn added<S: Simd>(&self, s: S, keys: std::ops::Range<usize>, slot: &mut Slot<'_>) -> bool {
-        let (masks, width) = (self.masks, self.nv * S::LANES);
+    fn added<S: Simd>(&self, s: S, keys: Range<usize>, slot: &mut Slot<'_>) -> bool {
+        let (masks, width) = (self.masks, self.lanes.len());
         if masks.by_place_alone() {
             return false;
         }
@@ -216,12 +355,12 @@ impl Queries<'_> {
         if masks.op.bias {
             for lane in 0..width {
                 let (head, i) = self.lane(lane);
-                let to = &mut slot.stage[lane % 8 * BK..][..keys.len()];
+                let to = &mut slot.stage[lane % 8 * keys.len()..][..keys.len()];
                 if let Some(bias) = masks.bias(self.b, head, i) {
                     widen(s, &bias[keys.clone()], std::f32::consts::LOG2_E, to);
                 }
                 if lane % 8 == 7 {
-                    turn(s, slot.stage, BK, (8, keys.len()), &mut added[lane - 7..], width);
+                    turn(s, slot.stage, keys.len(), (8, keys.len()), 1.0, &mut added[lane - 7..], width);
                 }
             }
         }
@@ -238,48 +377,42 @@ impl Queries<'_> {
 }
 
 simd_fn! {
-    /// Scales and transposes the queries, and notes what they see.
- fn load[S, T: Lane](s, queries: &Queries<'_>, q: &Rows<'_, T>, slot: &mut Slot<'_>) {
-        let (op, width) = (queries.masks.op, queries.nv * S::LANES);
+    /// Scales and transposes the queries.
+    fn load[S, T: Lane](s, queries: &Queries<'_>, q: &Rows<'_, T>, slot: &mut Slot<'_>) {
+        let (op, width) = (queries.masks.op, queries.lanes.len());
         let scale = (f64::from(op.scale()) * std::f64::consts::LOG2_E) as f32;
-        for lane in 0..width {
-            let (head, i) = queries.lane(lane);
-            let seen = queries.masks.visible(queries.b, i);
-            (slot.lo[lane], slot.hi[lane]) = (seen.start as f32, seen.end as f32);
-            if let Some((id, _)) = queries.masks.ids(queries.b, i) {
-                (slot.id_high[lane], slot.id_low[lane]) = halves(id);
-            }
-            widen(s, q.row(queries.b, i, head), scale, &mut slot.stage[lane % 8 * op.head_dim..][..op.head_dim]);
-            if lane % 8 == 7 {
-                let to = &mut slot.qt[lane - 7..];
-                turn(s, slot.stage, op.head_dim, (8, op.head_dim), to, width);
-            }
+        for first in (0..width).step_by(8) {
+            let (head, i) = queries.lane(first);
+            let all = first + 8 <= queries.count && i + 8 <= op.len_q;
+            let direct = all.then(|| (q.from(queries.b, i, head), q.strides[1]));
+            let row = |i: usize| {
+                let (head, i) = queries.lane(first + i);
+                Some(q.row(queries.b, i, head))
+            };
+            turn_eight(s, direct, row, scale, slot.stage, (&mut slot.qt[first..], width, op.head_dim));
         }
-        slot.m.fill(f32::NEG_INFINITY);
-        slot.l.fill(0.0);
     }
-
 }
 
 simd_fn! {
-   /// Divides by the sums, transposes back and writes the results.
-fn finish[S, O: Lane](s, queries: &Queries<'_>, out: &Scattered<O>, lse: Option<&Scattered<f32>>, slot: &mut Slot<'_>) {
-       let (op, width) = (queries.masks.op, queries.nv * S::LANES);
-       let d = op.head_dim;
-       block::normalise(s, slot.l, slot.o);
-       for lane in 0..queries.count {
-           if lane % 8 == 0 {
-               turn(s, &slot.o[lane..], width, (d, 8), slot.stage, d);
-           }
-           let (head, i) = queries.lane(lane);
-           let row = &slot.stage[lane % 8 * d..][..d];
-           // SAFETY: every query of every head is in one block, so this row is written by this part alone.
-           let to = unsafe { out.get(((queries.b * op.len_q + i) * op.heads_q + head) * d, d) };
-           block::narrow(s, row, to);
-           if let Some(lse) = lse {
-               // SAFETY: as above.
-               let to = unsafe { lse.get((queries.b * op.heads_q + head) * op.len_q + i, 1) };
-               to[0] = super::log_sum_exp(slot.m[lane], slot.l[lane]);
-           }
-       }
-   }}
+    /// Divides by the sums, transposes back and writes the results.
+    fn finish[S, O: Lane](s, queries: &Queries<'_>, out: &Scattered<O>, lse: Option<&Scattered<f32>>, slot: &mut Slot<'_>) {
+        let (op, width) = (queries.masks.op, queries.lanes.len());
+        let d = op.head_dim;
+        for first in (0..queries.count).step_by(8) {
+            turn(s, &slot.o[first..], width, (d, 8), 1.0, slot.stage, d);
+            let (m, l) = (&slot.m[first..], &slot.l[first..]);
+            for (n, row) in slot.stage.chunks_exact(d).take(8.min(queries.count - first)).enumerate() {
+                let (head, i) = queries.lane(first + n);
+                // SAFETY: every query of every head is in one block, so this row is written by this part alone.
+                let to = unsafe { out.get(((queries.b * op.len_q + i) * op.heads_q + head) * d, d) };
+                block::narrow(s, row, if l[n] == 0.0 { 0.0 } else { 1.0 / l[n] }, to);
+                if let Some(lse) = lse {
+                    // SAFETY: as above.
+                    let to = unsafe { lse.get((queries.b * op.heads_q + head) * op.len_q + i, 1) };
+                    to[0] = super::log_sum_exp(m[n], l[n]);
+                }
+            }
+        }
+    }
+}

@@ -8,6 +8,11 @@
 //! weights 2^(s - m); then the values, added up with their weights. Each part leaves (m, l, acc) of its rows in the
 //! workspace; a second loop merges them per query, in the order of the keys.
 //!
+//! Reading: a run of neighbouring rows is at most a page, and the hardware prefetcher begins anew on every page; so each row
+//! asks for the one `AHEAD_BYTES` further. One thread, 32 heads of 4096 keys, 128, memory shared with busy neighbours, four
+//! rounds: f32 33 to 41 ms become 25 to 33, bf16 18 to 24 become 10 to 18. Distances of 4, 8 and 16 KiB are equal; runs of
+//! 16 KiB instead of 4 are equal with f32 and 1.6 times slower with bf16.
+//!
 //! Workspace of a head in a part: [q][acc][scores] of its rows, then m and l. Parts depend on the problem and its strides
 //! alone. Bound: memory; keys and values are read once.
 
@@ -32,6 +37,8 @@ const BK: usize = 64;
 const MAX_ROWS: usize = 16;
 /// Queries per key head up to which this beats the flash kernel, which fills vectors with queries.
 const SUITS_ROWS: usize = 8;
+/// Bytes between what is read and what is asked for.
+const AHEAD_BYTES: usize = 8192;
 /// Bytes of neighbouring rows that a part reads at a time, where heads are neighbours: a page.
 const RUN_BYTES: usize = 4096;
 
@@ -135,11 +142,19 @@ simd_fn! {
             head.l.fill(0.0);
         }
         let padding = part.masks.padding(b);
+        // Keys from what is read to what is asked for.
+        let ahead = AHEAD_BYTES.div_ceil(part.heads.len() * d * size_of::<T>());
+        let soon = |rows: &Rows<'_, T>, key: usize, h: usize| {
+            if key + ahead < op.len_k {
+                rows.soon(b, key + ahead, h, 1).fetch(1);
+            }
+        };
         for from in part.keys.clone().step_by(BK) {
             let n = BK.min(part.keys.end - from);
             for j in 0..n {
                 for (memory, h) in memory.chunks_exact_mut(len).zip(part.heads.clone()) {
                     let head = Head::new(memory, rows, d);
+                    soon(&part.k, from + j, h);
                     dots::<S, T>(s, part.k.row(b, from + j, h), head.q, &mut head.p[j..]);
                 }
             }
@@ -153,6 +168,7 @@ simd_fn! {
             for j in (0..n).filter(|j| padding.is_none_or(|p| p[from + j] != 0)) {
                 for (memory, h) in memory.chunks_exact_mut(len).zip(part.heads.clone()) {
                     let head = Head::new(memory, rows, d);
+                    soon(&part.v, from + j, h);
                     add::<S, T>(s, part.v.row(b, from + j, h), &head.p[j..], head.acc);
                 }
             }
@@ -312,7 +328,7 @@ fn merge<S: Simd, O: Lane>(s: S, op: &Attention, partials: &[f32], l: &mut Launc
                     *m += factor * inverse * x;
                 }
             }
-            narrow(s, merged, out);
+            narrow(s, merged, 1.0, out);
         }
     });
 }

@@ -4,21 +4,33 @@
 //! contiguous rows at any distance, likewise `bias`; the rest and the results contiguous.
 //!
 //! Algorithm (FlashAttention-2, arXiv 2307.08691, algorithm 2, with 2^x for e^x and the lanes of vectors for keys): first
-//! delta = rowsum(dO ∘ O) - dlse. Then a part of the work is a span of up to `KEYS` keys of a head. Keys and values are
+//! delta = rowsum(dO ∘ O) - dlse. Then a part of the work is a span of the keys of a head ([`keys`]). Keys and values are
 //! widened and transposed once, to Kᵀ and Vᵀ [head_dim][strip], a strip being up to three vectors of keys. For each block
-//! of up to `QUERIES` rows (queries of all heads of the group, one after the other), from the last to the first, and each
-//! strip that some of them see: P = 2^(Q · Kᵀ - lse), masked (`weights`); dS = P ∘ (dO · Vᵀ - delta) (`slopes`);
-//! dVᵀ += dOᵀ · P and dKᵀ += Qᵀ · dS (`accumulate`); and after the last strip dQ += dS · K. So every score is computed once
-//! (five products), and nothing of the size of all scores is stored.
+//! of up to `QUERIES` rows (queries of all heads of the group, one after the other), from the last to the first: queries and
+//! dO are packed both ways, since both products broadcast them, eight values side by side; then, for each strip that some
+//! of them see: P = 2^(Q · Kᵀ - lse), masked (`weights`); dS = P ∘ (dO · Vᵀ - delta) (`slopes`); dVᵀ += dOᵀ · P and
+//! dKᵀ += Qᵀ · dS (`accumulate`); dQ += dS · K (`to_queries`). So every score is computed once (five products), and nothing of
+//! the size of all scores is stored.
 //!
 //! Spans of a head add to the same rows of dQ: they take turns, in the order of the keys (`Turns`), so that bits depend on
 //! nothing but the problem. Parts are taken in the order of their spans, all heads of one span first, so a part waits
 //! only where heads are fewer than threads, and then for a block's time. Where heads or sequences share a bias whose
 //! gradient is wanted, one part does all of them.
 //!
-//! Tunables: KEYS a multiple of every strip (48, 24, 8), QUERIES of every tile (8, 6, 4). Workspace of a thread with
-//! head_dim 128: Kᵀ, Vᵀ, dKᵀ, dVᵀ, K 120 KiB each, P and dS 68 KiB each, Q and dO 40 KiB each: the L2 cache. Of those, a
-//! strip's product uses 24 KiB again and again. Bound: FMA.
+//! Blocking, with AVX-512, head_dim 64 / 128 and 48 KiB of L1, 2 MiB of L2. L1: a product uses a strip of Kᵀ, Vᵀ, dKᵀ or dVᵀ
+//! of 12 / 24 KiB, P and dS of a strip 13.5 KiB each, and a panel of 16 queries 4 / 8 KiB. L2: Kᵀ, Vᵀ, dKᵀ, dVᵀ and K of a span,
+//! up to `SPAN_BYTES`: 624 / 288 keys; a larger span reads queries and dO, and adds to dQ, less often. Rows of the operands lie
+//! pages apart and are asked for ahead ([`Soon`](crate::ops::attend::cpu::Soon)). Tunables: `STRIPS` a multiple of every strip
+//! (48, 24, 8), `QUERIES` of 8.
+//!
+//! Bound: FMA; a vector of scores takes 5 · head_dim / 2 cycles of products and about 12 for exponential, slope and their
+//! stores: 93 % at most with head_dim 64. Measured with one thread of a Sapphire Rapids VM: 82 % for 577 x 577 x 64 in
+//! cache, of which 36.06 vectors of keys that fill 37 cost 2.5 %.
+//!
+//! Tried and lost, in cache, 577 x 577 x 64 (1.46 ms) and 384 x 384 x 128 (1.30 ms):
+//! - spans of 240 keys with P and dS of a whole span, dQ in one go, and queries as they lie: 1.53 and 1.28 ms; 16 heads of the
+//!   first with rows 4 KiB apart: 29 ms instead of 28, with memory shared with busy neighbours 81 to 92 instead of 56 to 68;
+//! - QUERIES 48: 1.47 and 1.29 ms, 96: 1.46 and 1.29 ms, 144: 1.45 and 1.31 ms.
 #![allow(unsafe_code)] // parts write rows of the results that lie apart
 
 mod block;
@@ -28,13 +40,14 @@ use super::AttentionBwd;
 use crate::backend::cpu::simd::{Lane, Simd};
 use crate::backend::cpu::{Caps, Cpu};
 use crate::backend::{Backend, Kernel, Kernels, Launch};
+use crate::dtype::Elem;
 use crate::error::{Result, Unsupported};
 use crate::layout::Takes;
 use crate::ops::attend::Attend;
-use crate::ops::attend::cpu::{Masks, Rows, Scattered, halves, max_nv, turn, widen};
+use crate::ops::attend::cpu::{Masks, PANEL, Rows, Scattered, halves, max_nv, share, spread, turn, turn_eight, widen};
 use crate::ops::with_float;
 use crate::{isa_rows, simd_fn};
-use block::{Hide, KEYS, QUERIES, Slot, columns};
+use block::{Ahead, Hide, QUERIES, ROOM, Slot, columns, keys, padded};
 use std::ops::Range;
 use std::sync::Mutex;
 use turns::Turns;
@@ -73,27 +86,32 @@ fn launch<S: Simd>(_: &Kernel<Cpu, AttentionBwd>, op: &AttentionBwd, l: &mut Lau
     with_float!(op.dtype, T => run::<S, T>(s, op, l, slots, delta))
 }
 
-/// Rows of `delta` in a part of the work.
-const DELTAS: usize = 256;
+/// Queries whose deltas are a part of the work.
+const DELTAS: usize = 32;
 
-/// `delta = rowsum(dout ∘ out) - dlse`
+/// `delta = rowsum(dout ∘ out) - dlse`, in the order of the rows in memory, not of `delta` [batch, heads, queries].
 fn deltas<S: Simd, O: Lane>(s: S, op: &AttentionBwd, l: &Launch<'_, Cpu>, delta: &mut [f32]) {
     let attend = &op.attend();
     let (out, dout, dlse) =
         (Rows::<O>::new(attend, l, OUT), Rows::<f32>::new(attend, l, DOUT), l.optional::<f32>(DLSE));
-    l.pool().chunks_mut(delta, DELTAS, |part, delta| {
-        for (n, delta) in delta.iter_mut().enumerate() {
-            let row = part * DELTAS + n;
-            let (b, h, i) = (row / op.len_q / op.heads_q, row / op.len_q % op.heads_q, row % op.len_q);
-            *delta = block::dot(s, dout.row(b, i, h), out.row(b, i, h)) - dlse.map_or(0.0, |dlse| dlse[row]);
+    let (delta, parts) = (Scattered::new(Some(delta)), op.len_q.div_ceil(DELTAS));
+    l.pool().run(op.batch * parts, |part| {
+        let (b, first) = (part / parts, part % parts * DELTAS);
+        for i in first..op.len_q.min(first + DELTAS) {
+            for h in 0..op.heads_q {
+                let at = (b * op.heads_q + h) * op.len_q + i;
+                // SAFETY: this part alone has this query.
+                let to = unsafe { delta.get(at, 1) };
+                to[0] = block::dot(s, dout.row(b, i, h), out.row(b, i, h)) - dlse.map_or(0.0, |dlse| dlse[at]);
+            }
         }
     });
 }
 
-/// Part `i` of `n` things dealt out evenly to `parts`.
-fn share(n: usize, parts: usize, i: usize) -> Range<usize> {
-    i * n / parts..(i + 1) * n / parts
-}
+/// Parts at least, if there are keys enough.
+const PARTS: usize = 4;
+/// Keys of a span at least: one that is cut for the sake of `PARTS`.
+const MIN_KEYS: usize = 192;
 
 /// The operands that parts read besides the masks.
 struct Given<'a, T> {
@@ -125,7 +143,8 @@ fn run<S: Simd, T: Lane>(
     let (dq, dbias) = (zeroed(0), zeroed(3));
     let gradients = Gradients { dq, dbias, dk: Scattered::new(l.output(1)), dv: Scattered::new(l.output(2)) };
 
-    let (vectors, spans) = (op.len_k.div_ceil(S::LANES), op.len_k.div_ceil(KEYS));
+    let (vectors, heads) = (op.len_k.div_ceil(S::LANES), (op.batch * op.heads_kv).max(1));
+    let spans = PARTS.div_ceil(heads).min(op.len_k.div_ceil(MIN_KEYS)).max(op.len_k.div_ceil(keys(op.head_dim)));
     let span = |i: usize| {
         let of_span = share(vectors, spans, i);
         of_span.start * S::LANES..of_span.end * S::LANES
@@ -154,24 +173,20 @@ fn run<S: Simd, T: Lane>(
             for block in (0..blocks).rev() {
                 let of_block = share(eights, blocks, block);
                 let (start, end) = (of_block.start * 8, rows.min(of_block.end * 8));
-                let queries = Queries { masks: &masks, b, h, start, count: end - start, span: span(number) };
+                let queries =
+                    Queries { masks: &masks, b, h, start, count: end - start, span: span(number), dbias: op.dbias };
                 let seen = queries.place(&given, &mut slot);
                 if seen.start.max(queries.span.start) >= seen.end.min(queries.span.end) {
                     continue;
                 }
                 load_queries(s, &queries, &given, &mut slot);
-                queries.step(s, seen.clone(), &mut slot);
+                queries.step(s, seen.clone(), queries.ahead(&given, &gradients), &gradients.dbias, &mut slot);
                 // Turns of a block are those of the spans that it sees.
                 let first = (0..number).find(|&i| span(i).end > seen.start).unwrap_or(number);
                 turns.take((b * op.heads_kv + h) * blocks + block, number - first, || {
                     // SAFETY: a turn ends before the next begins, and no other block has these rows.
                     unsafe { queries.add(s, &gradients.dq, &slot) }
                 });
-                if op.dbias {
-                    // SAFETY: this part alone does the sequences and heads that share these rows of the bias, one after
-                    // the other, and no other span has these keys.
-                    unsafe { queries.add_bias(s, &gradients.dbias, &slot) }
-                }
             }
             // SAFETY: these keys of this head belong to this part alone.
             unsafe { finish(s, attend, (b, h), span(number), &gradients, &mut slot) }
@@ -188,6 +203,9 @@ struct Gradients {
     dv: Scattered<f32>,
     dbias: Scattered<f32>,
 }
+
+/// Rows that are asked for before they are wanted.
+const FETCHED: usize = 24;
 
 /// The strips of a span of `keys` keys: as few and as even as the register tile allows.
 fn strips<S: Simd>(keys: usize) -> impl Iterator<Item = Range<usize>> {
@@ -211,18 +229,19 @@ fn load_keys[S, T: Lane](s, masks: &Masks<'_>, given: &Given<'_, T>, at: (usize,
         (slot.place[lane], slot.there[lane]) = (key as f32, f32::from(u8::from(there)));
         (slot.key_high[lane], slot.key_low[lane]) = halves(id);
     }
+    let soon = |rows: &Rows<'_, T>| rows.soon(b, span.start, h, span.end.min(op.len_k) - span.start);
+    let mut soon = [soon(&given.k), soon(&given.v)];
+    soon.iter_mut().for_each(|rows| rows.fetch(FETCHED));
     for strip in strips::<S>(span.len()) {
         let of_strip = strip.start * d..strip.end * d;
+        soon.iter_mut().for_each(|rows| rows.fetch(strip.len()));
         for (rows, to) in [(&given.k, &mut *slot.kt), (&given.v, &mut *slot.vt)] {
             for lane in strip.clone().step_by(8) {
-                for (i, row) in slot.stage.chunks_exact_mut(d).take(8).enumerate() {
-                    if slot.there[lane + i] > 0.0 {
-                        widen(s, rows.row(b, span.start + lane + i, h), 1.0, row);
-                    } else {
-                        row.fill(0.0);
-                    }
-                }
-                turn(s, slot.stage, d, (8, d), &mut to[of_strip.start + lane - strip.start..], strip.len());
+                let all = slot.there[lane..lane + 8].iter().all(|&there| there > 0.0);
+                let direct = all.then(|| (rows.from(b, span.start + lane, h), rows.strides[1]));
+                let row = |i: usize| (slot.there[lane + i] > 0.0).then(|| rows.row(b, span.start + lane + i, h));
+                let to = &mut to[of_strip.start + lane - strip.start..];
+                turn_eight(s, direct, row, 1.0, slot.stage, (to, strip.len(), d));
             }
         }
         slot.dkt[of_strip.clone()].fill(0.0);
@@ -231,7 +250,7 @@ fn load_keys[S, T: Lane](s, masks: &Masks<'_>, given: &Given<'_, T>, at: (usize,
     for (first, vectors) in columns::<S>(d) {
         let width = vectors * S::LANES;
         let of_row = first..d.min(first + width);
-        for (lane, to) in slot.k[first * KEYS..].chunks_exact_mut(width).take(span.len()).enumerate() {
+        for (lane, to) in slot.k[first * keys(d)..].chunks_exact_mut(width).take(span.len()).enumerate() {
             to.fill(0.0);
             if slot.there[lane] > 0.0 {
                 widen(s, &given.k.row(b, span.start + lane, h)[of_row.clone()], scale, to);
@@ -250,6 +269,8 @@ pub struct Queries<'a> {
     start: usize,
     count: usize,
     span: Range<usize>,
+    /// Whether the gradient of the bias is wanted.
+    dbias: bool,
 }
 
 impl Queries<'_> {
@@ -286,9 +307,23 @@ impl Queries<'_> {
         first..end
     }
 
-    /// What this block adds to the gradients of the span's keys and values, and, in `slot.q`, to that of its queries.
-    fn step<S: Simd>(&self, s: S, seen: Range<usize>, slot: &mut Slot<'_>) {
+    /// The rows that the next block takes, and those of its gradients.
+    fn ahead<T: Elem>(&self, given: &Given<'_, T>, gradients: &Gradients) -> Ahead {
+        let (op, n) = (self.masks.op, self.start.min(QUERIES));
+        let row = |row: usize| (self.h * (op.heads_q / op.heads_kv) + row / op.len_q, row % op.len_q);
+        let ((head, i), (head_next, i_next)) = (row(self.start), row(self.start - n));
+        let (b, d) = (self.b, op.head_dim);
+        let dq = gradients.dq.soon(((b * op.len_q + i) * op.heads_q + head) * d, op.heads_q * d, d, self.count);
+        let next = |n: usize| (b, i_next, head_next, n.min(op.len_q - i_next));
+        let (b, i, head, n) = next(n);
+        Ahead { rows: [given.q.soon(b, i, head, n), given.dout.soon(b, i, head, n), dq], each: 1 }
+    }
+
+    /// What this block adds to the gradients of the span's keys and values, in `slot.dq` to that of its queries, and to
+    /// that of the bias, if it is wanted.
+    fn step<S: Simd>(&self, s: S, seen: Range<usize>, mut ahead: Ahead, dbias: &Scattered<f32>, slot: &mut Slot<'_>) {
         let others = (!self.masks.by_place_alone()).then_some(self);
+        slot.dq[..self.count * padded(slot.head_dim)].fill(0.0);
         for strip in strips::<S>(self.span.len()) {
             let (first, end) = (self.span.start + strip.start, self.span.start + strip.end);
             if end <= seen.start || first >= seen.end {
@@ -296,36 +331,32 @@ impl Queries<'_> {
             }
             let (first, end) = (first as f32, end as f32);
             let sees = |&row: &usize| slot.lo[row] < end && slot.hi[row] > first;
-            let rows = (0..self.count).find(sees).unwrap_or(0)..(0..self.count).rfind(sees).map_or(0, |last| last + 1);
-            let bounded = rows.clone().any(|row| slot.lo[row] > first || slot.hi[row] < end);
-            for row in (0..rows.start).chain(rows.end..self.count) {
-                slot.ds[row * KEYS..][strip.clone()].fill(0.0);
+            // Tiles begin at a multiple of 8 rows.
+            let start = (0..self.count).find(sees).unwrap_or(0) / 8 * 8;
+            let rows = start..(0..self.count).rfind(sees).map_or(start, |last| last + 1);
+            if rows.is_empty() {
+                continue;
             }
+            let bounded = rows.clone().any(|row| slot.lo[row] > first || slot.hi[row] < end);
             let hide = Hide { bounded, others };
             match strip.len() / S::LANES {
-                _ if rows.is_empty() => {}
-                1 => block::step::<S, 1>(s, strip.start, rows, hide, slot),
-                2 => block::step::<S, 2>(s, strip.start, rows, hide, slot),
-                _ => block::step::<S, 3>(s, strip.start, rows, hide, slot),
+                1 => block::step::<S, 1>(s, strip.start, rows.clone(), hide, &mut ahead, slot),
+                2 => block::step::<S, 2>(s, strip.start, rows.clone(), hide, &mut ahead, slot),
+                _ => block::step::<S, 3>(s, strip.start, rows.clone(), hide, &mut ahead, slot),
             }
-        }
-        for (first, vectors) in columns::<S>(slot.head_dim) {
-            match vectors {
-                1 => block::to_queries::<S, 1>(s, first, self.count, self.span.clone(), slot),
-                2 => block::to_queries::<S, 2>(s, first, self.count, self.span.clone(), slot),
-                3 => block::to_queries::<S, 3>(s, first, self.count, self.span.clone(), slot),
-                _ => block::to_queries::<S, 4>(s, first, self.count, self.span.clone(), slot),
+            if self.dbias {
+                self.add_bias(s, dbias, rows, strip, slot);
             }
         }
     }
 
-    /// Adds `slot.q` to the gradients of the queries.
+    /// Adds `slot.dq` to the gradients of the queries.
     ///
     /// # Safety
     /// Nobody else has these rows meanwhile.
     unsafe fn add<S: Simd>(&self, s: S, dq: &Scattered<f32>, slot: &Slot<'_>) {
         let (op, d) = (self.masks.op, slot.head_dim);
-        for (row, add) in slot.q.chunks_exact(slot.stride).take(self.count).enumerate() {
+        for (row, add) in slot.dq.chunks_exact(padded(slot.head_dim)).take(self.count).enumerate() {
             let (head, i) = self.row(row);
             // SAFETY: what this function demands.
             let to = unsafe { dq.get(((self.b * op.len_q + i) * op.heads_q + head) * d, d) };
@@ -333,44 +364,67 @@ impl Queries<'_> {
         }
     }
 
-    /// Adds `slot.ds` to the gradient of the bias.
-    ///
-    /// # Safety
-    /// Nobody else has these rows of the bias and the span's keys meanwhile.
-    unsafe fn add_bias<S: Simd>(&self, s: S, dbias: &Scattered<f32>, slot: &Slot<'_>) {
-        let op = self.masks.op;
-        let (of_span, one) = (&self.span, |shared: bool, i: usize| if shared { 0 } else { i });
-        for (row, ds) in slot.ds.chunks_exact(KEYS).take(self.count).enumerate() {
-            let (head, i) = self.row(row);
-            let (lo, hi) = (of_span.start.max(slot.lo[row] as usize), of_span.end.min(slot.hi[row] as usize));
+    /// Adds `slot.ds` of some rows and a strip to the gradient of the bias.
+    fn add_bias<S: Simd>(
+        &self,
+        s: S,
+        dbias: &Scattered<f32>,
+        rows: Range<usize>,
+        strip: Range<usize>,
+        slot: &Slot<'_>,
+    ) {
+        let (op, one) = (self.masks.op, |shared: bool, i: usize| if shared { 0 } else { i });
+        let keys = self.span.start + strip.start..self.span.start + strip.end;
+        for row in rows {
+            let ((head, i), ds) = (self.row(row), &slot.ds[row * strip.len()..][..strip.len()]);
+            let (lo, hi) = (keys.start.max(slot.lo[row] as usize), keys.end.min(slot.hi[row] as usize));
             if lo < hi {
                 let (b, head) = (one(op.bias_batch == 1, self.b), one(op.bias_heads == 1, head));
                 let at = ((b * op.bias_heads + head) * op.len_q + i) * op.len_k + lo;
-                // SAFETY: what this function demands.
+                // SAFETY: this part alone does the sequences and heads that share these rows of the bias, one after the
+                // other, and no other span has these keys.
                 let to = unsafe { dbias.get(at, hi - lo) };
-                block::add(s, &ds[lo - of_span.start..], to);
+                block::add(s, &ds[lo - keys.start..], to);
             }
         }
     }
 }
 
 simd_fn! {
-/// Scales and widens the queries of a block and the gradients that arrive at their results.
+/// Packs the queries of a block and the gradients that arrive at their results; see [`Slot`] for the layout.
 fn load_queries[S, T: Lane](s, queries: &Queries<'_>, given: &Given<'_, T>, slot: &mut Slot<'_>) {
-    let (op, b, d) = (queries.masks.op, queries.b, slot.head_dim);
-    let scale = (f64::from(op.scale()) * std::f64::consts::LOG2_E) as f32;
-    for row in 0..queries.count {
-        let (head, i) = queries.row(row);
-        let (q, dout) = (&mut slot.q[row * slot.stride..][..d], &mut slot.dout[row * slot.stride..][..d]);
-        if slot.lo[row] < slot.hi[row] {
-            widen(s, given.q.row(b, i, head), scale, q);
-            widen(s, given.dout.row(b, i, head), 1.0, dout);
-        } else {
-            q.fill(0.0);
-            dout.fill(0.0);
-        }
-    }
+    let scale = (f64::from(queries.masks.op.scale()) * std::f64::consts::LOG2_E) as f32;
+    let sees = |r: usize| slot.lo[r] < slot.hi[r];
+    pack(s, queries, &given.q, &sees, scale, (&mut *slot.qt, &mut *slot.q, &mut *slot.stage));
+    pack(s, queries, &given.dout, &sees, 1.0, (&mut *slot.doutt, &mut *slot.dout, &mut *slot.stage));
 }
+}
+
+/// Packs rows of queries: turned and multiplied with `factor`, and as they are. What sees nothing counts as zeros.
+#[inline(always)]
+fn pack<S: Simd, T: Lane>(
+    s: S,
+    queries: &Queries<'_>,
+    rows: &Rows<'_, T>,
+    sees: &impl Fn(usize) -> bool,
+    factor: f32,
+    (turned, plain, stage): (&mut [f32], &mut [f32], &mut [f32]),
+) {
+    let (op, b, d) = (queries.masks.op, queries.b, queries.masks.op.head_dim);
+    let row = |r: usize| {
+        let (head, i) = queries.row(r);
+        (r < queries.count && sees(r)).then(|| rows.row(b, i, head))
+    };
+    for first in (0..queries.count).step_by(8) {
+        let (head, i) = queries.row(first);
+        let all = first + 8 <= queries.count && i + 8 <= op.len_q && (first..first + 8).all(sees);
+        let direct = all.then(|| (rows.from(b, i, head), rows.strides[1]));
+        let to = &mut turned[first / PANEL * PANEL * d..][..PANEL * d][first % PANEL..];
+        turn_eight(s, direct, |i| row(first + i), factor, stage, (to, PANEL, d));
+    }
+    for r in 0..queries.count {
+        spread(s, row(r), r, plain, ROOM * PANEL);
+    }
 }
 
 /// Transposes the gradients of a span back and writes them.
@@ -386,16 +440,19 @@ unsafe fn finish<S: Simd>(
     slot: &mut Slot<'_>,
 ) {
     let d = op.head_dim;
-    // Queries were scaled by softmax_scale · log2 e.
-    let both = [(&gradients.dk, &*slot.dkt, std::f32::consts::LN_2), (&gradients.dv, &*slot.dvt, 1.0)];
+    let place = |key: usize| ((b * op.len_k + key) * op.heads_kv + h) * d;
+    let both = [(&gradients.dk, &*slot.dkt, op.scale()), (&gradients.dv, &*slot.dvt, 1.0)];
     for (to, from, factor) in both {
+        let mut soon = to.soon(place(span.start), op.heads_kv * d, d, span.end.min(op.len_k) - span.start);
+        soon.fetch(FETCHED);
         for strip in strips::<S>(span.len()) {
             for lane in strip.clone().step_by(8) {
-                turn(s, &from[strip.start * d + lane - strip.start..], strip.len(), (d, 8), slot.stage, d);
+                soon.fetch(8);
+                turn(s, &from[strip.start * d + lane - strip.start..], strip.len(), (d, 8), 1.0, slot.stage, d);
                 let keys = span.start + lane..op.len_k.min(span.start + lane + 8);
                 for (key, row) in keys.zip(slot.stage.chunks_exact(d)) {
                     // SAFETY: what this function demands.
-                    let to = unsafe { to.get(((b * op.len_k + key) * op.heads_kv + h) * d, d) };
+                    let to = unsafe { to.get(place(key), d) };
                     widen(s, row, factor, to);
                 }
             }
