@@ -4,6 +4,7 @@ use super::Device;
 use super::simd::{Isa, Simd, fetch_near};
 use crate::simd_fn;
 use std::hint::black_box;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -127,9 +128,13 @@ pub fn byte_flops(device: &Device) -> Option<f64> {
 pub fn read_bytes_per_second(device: &Device, bytes_per_thread: usize) -> f64 {
     let threads = device.pool().threads();
     let len = bytes_per_thread / 4;
-    let mut data = vec![1.0f32; len * threads];
+    // Pages are those of tensors; but nothing is kept for them.
+    let memory: Arc<super::buffer::Recycler> = Arc::default();
+    let buffer = memory.alloc(4 * len * threads).expect("memory for a probe");
+    // SAFETY: the buffer has this many bytes, zeroed and aligned, and nobody else has it.
+    let data = unsafe { std::slice::from_raw_parts_mut(buffer.ptr().cast::<f32>(), len * threads) };
     // Each thread writes its part first, so that its pages are near it.
-    device.pool().chunks_mut(&mut data, len.max(1), |_, part| part.fill(1.5));
+    device.pool().chunks_mut(data, len.max(1), |_, part| part.fill(1.5));
     let passes = ((64 << 20) / bytes_per_thread.max(1)).max(1);
     let run = |s: &(dyn Fn(&[f32]) -> f32 + Sync)| {
         fastest(device, 10, |i| {

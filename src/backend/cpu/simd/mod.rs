@@ -13,6 +13,7 @@ mod avx2;
 mod avx512;
 pub mod math;
 mod portable;
+mod transpose;
 mod wide;
 
 #[cfg(target_arch = "x86_64")]
@@ -20,6 +21,7 @@ pub use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub use avx512::Avx512;
 pub use portable::Portable;
+pub use transpose::transpose;
 pub use wide::Wide;
 
 use crate::dtype::Elem;

@@ -12,7 +12,7 @@ pub use soon::Soon;
 use super::Attend;
 use crate::backend::Launch;
 use crate::backend::cpu::Cpu;
-use crate::backend::cpu::simd::{Isa, Lane, Simd};
+use crate::backend::cpu::simd::{Isa, Lane, Simd, transpose};
 use crate::dtype::{DType, Elem};
 use crate::error::{Error, Result};
 use crate::simd_fn;
@@ -179,27 +179,20 @@ simd_fn! {
     }
 }
 
-simd_fn! {
-    /// A transposition; see [`transpose`](tile::transpose).
-    pub fn turn[S](s, from: &[f32], from_stride: usize, extents: (usize, usize), factor: f32, to: &mut [f32], to_stride: usize) {
-        tile::transpose(s, from, from_stride, extents, factor, to, to_stride);
-    }
-}
-
-/// `to[t · to_stride + i] = factor · row(i)[t]` for eight rows; a row that is not there counts as zeros. Where they are f32
+/// `to[t · to_stride + i] = row(i)[t]`, times a factor, for eight rows; a row that is not there counts as zeros. Where they are f32
 /// and lie at a distance, `direct` has the first and that distance.
 #[inline(always)]
 pub fn turn_eight<'a, S: Simd, T: Lane>(
     s: S,
     direct: Option<(&'a [T], usize)>,
     row: impl Fn(usize) -> Option<&'a [T]>,
-    factor: f32,
+    factor: Option<f32>,
     stage: &mut [f32],
     (to, to_stride, d): (&mut [f32], usize, usize),
 ) {
     match direct {
         Some((rows, stride)) if T::DTYPE == DType::F32 => {
-            turn(s, bytemuck::cast_slice(rows), stride, (8, d), factor, to, to_stride);
+            transpose(s, bytemuck::cast_slice(rows), stride, (8, d), factor, to, to_stride);
         }
         _ => {
             for (i, stage) in stage.chunks_exact_mut(d).take(8).enumerate() {
@@ -208,7 +201,7 @@ pub fn turn_eight<'a, S: Simd, T: Lane>(
                     None => stage.fill(0.0),
                 }
             }
-            turn(s, stage, d, (8, d), factor, to, to_stride);
+            transpose(s, stage, d, (8, d), factor, to, to_stride);
         }
     }
 }

@@ -46,14 +46,12 @@
 
 use super::BIAS;
 use super::block::{self, Ahead, Keys, Mask, Memory, Shape, Slot, Values};
-use crate::backend::cpu::simd::{Lane, MAX_LANES, Simd};
+use crate::backend::cpu::simd::{Lane, MAX_LANES, Simd, transpose};
 use crate::backend::cpu::{Caps, Cpu};
 use crate::backend::{Backend, Kernel, Launch};
 use crate::dtype::{DType, Elem};
 use crate::error::{Result, Unsupported};
-use crate::ops::attend::cpu::{
-    Masks, PANEL, Rows, Scattered, Soon, halves, max_nv, share, spread, turn, turn_eight, widen,
-};
+use crate::ops::attend::cpu::{Masks, PANEL, Rows, Scattered, Soon, halves, max_nv, share, spread, turn_eight, widen};
 use crate::ops::attention::Attention;
 use crate::ops::with_float;
 use crate::simd_fn;
@@ -240,7 +238,7 @@ fn pack[S, T: Lane](s, given: &Given<'_, T>, at: (usize, usize), keys: Range<usi
         let all = padding.is_none() && first + 8 <= keys.end;
         let direct = all.then(|| (given.k.from(b, first, h), given.k.strides[1]));
         let row = |i: usize| (first + i < keys.end && there(first + i)).then(|| given.k.row(b, first + i, h));
-        turn_eight(s, direct, row, 1.0, stage, (to, PANEL, d));
+        turn_eight(s, direct, row, None, stage, (to, PANEL, d));
     }
     let panel = to_v.len() / d.div_ceil(PANEL);
     for (i, key) in keys.enumerate() {
@@ -360,7 +358,7 @@ impl<'a> Queries<'a> {
                     widen(s, &bias[keys.clone()], std::f32::consts::LOG2_E, to);
                 }
                 if lane % 8 == 7 {
-                    turn(s, slot.stage, keys.len(), (8, keys.len()), 1.0, &mut added[lane - 7..], width);
+                    transpose(s, slot.stage, keys.len(), (8, keys.len()), None, &mut added[lane - 7..], width);
                 }
             }
         }
@@ -389,7 +387,7 @@ simd_fn! {
                 let (head, i) = queries.lane(first + i);
                 Some(q.row(queries.b, i, head))
             };
-            turn_eight(s, direct, row, scale, slot.stage, (&mut slot.qt[first..], width, op.head_dim));
+            turn_eight(s, direct, row, Some(scale), slot.stage, (&mut slot.qt[first..], width, op.head_dim));
         }
     }
 }
@@ -400,7 +398,7 @@ simd_fn! {
         let (op, width) = (queries.masks.op, queries.lanes.len());
         let d = op.head_dim;
         for first in (0..queries.count).step_by(8) {
-            turn(s, &slot.o[first..], width, (d, 8), 1.0, slot.stage, d);
+            transpose(s, &slot.o[first..], width, (d, 8), None, slot.stage, d);
             let (m, l) = (&slot.m[first..], &slot.l[first..]);
             for (n, row) in slot.stage.chunks_exact(d).take(8.min(queries.count - first)).enumerate() {
                 let (head, i) = queries.lane(first + n);

@@ -37,14 +37,14 @@ mod block;
 mod turns;
 
 use super::AttentionBwd;
-use crate::backend::cpu::simd::{Lane, Simd};
+use crate::backend::cpu::simd::{Lane, Simd, transpose};
 use crate::backend::cpu::{Caps, Cpu};
 use crate::backend::{Backend, Kernel, Kernels, Launch};
 use crate::dtype::Elem;
 use crate::error::{Result, Unsupported};
 use crate::layout::Takes;
 use crate::ops::attend::Attend;
-use crate::ops::attend::cpu::{Masks, PANEL, Rows, Scattered, halves, max_nv, share, spread, turn, turn_eight, widen};
+use crate::ops::attend::cpu::{Masks, PANEL, Rows, Scattered, halves, max_nv, share, spread, turn_eight, widen};
 use crate::ops::with_float;
 use crate::{isa_rows, simd_fn};
 use block::{Ahead, Hide, QUERIES, ROOM, Slot, columns, keys, padded};
@@ -241,7 +241,7 @@ fn load_keys[S, T: Lane](s, masks: &Masks<'_>, given: &Given<'_, T>, at: (usize,
                 let direct = all.then(|| (rows.from(b, span.start + lane, h), rows.strides[1]));
                 let row = |i: usize| (slot.there[lane + i] > 0.0).then(|| rows.row(b, span.start + lane + i, h));
                 let to = &mut to[of_strip.start + lane - strip.start..];
-                turn_eight(s, direct, row, 1.0, slot.stage, (to, strip.len(), d));
+                turn_eight(s, direct, row, None, slot.stage, (to, strip.len(), d));
             }
         }
         slot.dkt[of_strip.clone()].fill(0.0);
@@ -420,7 +420,7 @@ fn pack<S: Simd, T: Lane>(
         let all = first + 8 <= queries.count && i + 8 <= op.len_q && (first..first + 8).all(sees);
         let direct = all.then(|| (rows.from(b, i, head), rows.strides[1]));
         let to = &mut turned[first / PANEL * PANEL * d..][..PANEL * d][first % PANEL..];
-        turn_eight(s, direct, |i| row(first + i), factor, stage, (to, PANEL, d));
+        turn_eight(s, direct, |i| row(first + i), Some(factor), stage, (to, PANEL, d));
     }
     for r in 0..queries.count {
         spread(s, row(r), r, plain, ROOM * PANEL);
@@ -448,7 +448,7 @@ unsafe fn finish<S: Simd>(
         for strip in strips::<S>(span.len()) {
             for lane in strip.clone().step_by(8) {
                 soon.fetch(8);
-                turn(s, &from[strip.start * d + lane - strip.start..], strip.len(), (d, 8), 1.0, slot.stage, d);
+                transpose(s, &from[strip.start * d + lane - strip.start..], strip.len(), (d, 8), None, slot.stage, d);
                 let keys = span.start + lane..op.len_k.min(span.start + lane + 8);
                 for (key, row) in keys.zip(slot.stage.chunks_exact(d)) {
                     // SAFETY: what this function demands.

@@ -16,11 +16,10 @@
 
 use super::epilogue::{self, Epilogue, Rows};
 
-use crate::backend::cpu::simd::{Lane, Simd};
+use crate::backend::cpu::simd::{Lane, Simd, transpose};
 use crate::backend::cpu::{Caps, Cpu, Pool, Slots, deal};
 use crate::backend::{Backend, Launch};
 use crate::dtype::{DType, Elem, Format};
-use crate::ops::attend::cpu::turn;
 use crate::ops::gemm::Gemm;
 use crate::ops::panels::pack_panels;
 use crate::ops::with_float;
@@ -271,7 +270,7 @@ fn pack_lhs<T: Tile>(
             for row in [0, bottom - top - 8] {
                 let from = &lhs.rows(batch, first + top + row)[block * cut.depth..];
                 let (from, out) = (bytemuck::cast_slice(from), &mut bytemuck::cast_slice_mut(out)[row..]);
-                turn(tile.simd(), from, lhs.row_stride, (8, end - block * cut.depth), out, T::PITCH);
+                transpose(tile.simd(), from, lhs.row_stride, (8, end - block * cut.depth), None, out, T::PITCH);
             }
             return;
         }
@@ -291,7 +290,7 @@ fn pack_lhs<T: Tile>(
             }
             // Rows that the tile does not have are turned as well, and never read.
             let (stage, out) = (bytemuck::cast_slice(&stage), bytemuck::cast_slice_mut(out));
-            turn(tile.simd(), stage, STAGE, (T::PITCH, count), out, T::PITCH);
+            transpose(tile.simd(), stage, STAGE, (T::PITCH, count), None, out, T::PITCH);
         }
     });
 }

@@ -1,0 +1,89 @@
+//! Transposition, eight rows at a time.
+#![allow(unsafe_code)] // for the shuffles that the vector trait does not have
+
+use super::{Isa, Simd};
+use crate::simd_fn;
+
+simd_fn! {
+    /// `to[c · to_stride + r] = from[r · from_stride + c]` for `rows` × `cols` values, times a factor if there is one. Without,
+    /// values are moved and may be any 32 bits.
+    pub fn transpose[S](
+        s, from: &[f32], from_stride: usize, extents: (usize, usize), factor: Option<f32>, to: &mut [f32], to_stride: usize,
+    ) {
+        match factor {
+            Some(factor) => moved::<S, true>(s, from, from_stride, extents, factor, to, to_stride),
+            None => moved::<S, false>(s, from, from_stride, extents, 1.0, to, to_stride),
+        }
+    }
+}
+
+#[inline(always)]
+fn moved<S: Simd, const SCALED: bool>(
+    s: S,
+    from: &[f32],
+    from_stride: usize,
+    (rows, cols): (usize, usize),
+    factor: f32,
+    to: &mut [f32],
+    to_stride: usize,
+) {
+    let (full_rows, full_cols) = if S::ISA == Isa::Portable { (0, 0) } else { (rows & !7, cols & !3) };
+    for r in (0..full_rows).step_by(8) {
+        eight_rows::<S, SCALED>(s, &from[r * from_stride..], from_stride, full_cols, factor, &mut to[r..], to_stride);
+    }
+    for r in 0..rows {
+        for c in if r < full_rows { full_cols } else { 0 }..cols {
+            let value = from[r * from_stride + c];
+            to[c * to_stride + r] = if SCALED { factor * value } else { value };
+        }
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn eight_rows<S: Simd, const SCALED: bool>(_: S, _: &[f32], _: usize, _: usize, _: f32, _: &mut [f32], _: usize) {}
+
+/// Eight rows of a multiple of four columns; only called with AVX2 or AVX-512. 8 x 8 values take 12 cycles out of L1 and 22 out
+/// of L2; sixteen rows at a time with 512-bit vectors take 13 and 22.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn eight_rows<S: Simd, const SCALED: bool>(
+    _: S,
+    from: &[f32],
+    from_stride: usize,
+    cols: usize,
+    factor: f32,
+    to: &mut [f32],
+    to_stride: usize,
+) {
+    use std::arch::x86_64::*;
+    if cols == 0 {
+        return;
+    }
+    assert!(S::ISA != Isa::Portable && cols.is_multiple_of(4));
+    assert!(from.len() >= 7 * from_stride + cols && to.len() >= (cols - 1) * to_stride + 8);
+    // SAFETY: a value of `S` other than portable exists only where the processor has AVX2; eight rows of `cols` values lie
+    // inside of `from` and `cols` rows of eight inside of `to`, as just checked.
+    unsafe {
+        let factor = _mm256_set1_ps(factor);
+        let (mut row, mut to) = (from.as_ptr(), to.as_mut_ptr());
+        for _ in 0..cols / 4 {
+            // Rows 0 to 3 in the lower halves and 4 to 7 in the upper ones: no shuffle crosses from half to half, which
+            // only one port does. (A macro, because a closure would be compiled without the instruction set.)
+            macro_rules! halves {
+                ($i:literal) => {{
+                    let low = _mm256_castps128_ps256(_mm_loadu_ps(row.add($i * from_stride)));
+                    let both = _mm256_insertf128_ps::<1>(low, _mm_loadu_ps(row.add(($i + 4) * from_stride)));
+                    if SCALED { _mm256_mul_ps(both, factor) } else { both }
+                }};
+            }
+            let (a, b, c, d) = (halves!(0), halves!(1), halves!(2), halves!(3));
+            let (ab_low, ab_high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+            let (cd_low, cd_high) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+            _mm256_storeu_ps(to, _mm256_shuffle_ps::<0x44>(ab_low, cd_low));
+            _mm256_storeu_ps(to.add(to_stride), _mm256_shuffle_ps::<0xee>(ab_low, cd_low));
+            _mm256_storeu_ps(to.add(2 * to_stride), _mm256_shuffle_ps::<0x44>(ab_high, cd_high));
+            _mm256_storeu_ps(to.add(3 * to_stride), _mm256_shuffle_ps::<0xee>(ab_high, cd_high));
+            (row, to) = (row.add(4), to.wrapping_add(4 * to_stride));
+        }
+    }
+}
