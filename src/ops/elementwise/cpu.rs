@@ -68,7 +68,7 @@ fn parts<S: Simd, I: Lane, O: Lane>(s: S, op: &Elementwise, l: &mut Launch<'_, C
     let streams = Cpu::caps(l.device).streams(size_of_val(out));
     let numbers = [op.a.0, op.b.0];
     l.pool().chunks_mut(out, PART, |part, out| {
-        let mut buffers = [[0f32; BLOCK]; 3];
+        let mut buffers = None;
         let (mut done, first) = (0, part * PART);
         while done < out.len() {
             let at = first + done;
@@ -86,7 +86,7 @@ fn parts<S: Simd, I: Lane, O: Lane>(s: S, op: &Elementwise, l: &mut Launch<'_, C
                     block::<S, I, O>(s, op.kind, numbers, operands, streams, out);
                 }
                 None => {
-                    let mut buffers = buffers.iter_mut();
+                    let mut buffers = buffers.get_or_insert_with(|| [[0f32; BLOCK]; 3]).iter_mut();
                     let operands = std::array::from_fn(|i| {
                         let buffer = buffers.next().expect("as many as operands");
                         sources[i].fetch(s, &walk, i, at, &mut buffer[..len])

@@ -23,7 +23,7 @@
 #![allow(unsafe_code)] // the innermost loop reads through pointers whose ranges are asserted before it
 
 use super::{Distance, RvqEncode};
-use crate::backend::cpu::simd::{Isa, Simd, fetch_line};
+use crate::backend::cpu::simd::{Isa, Simd, fetch, fetch_line};
 use crate::backend::cpu::{Caps, Cpu, Pool};
 use crate::backend::{Kernel, Kernels, Launch};
 use crate::error::{Result, Unsupported};
@@ -272,11 +272,17 @@ fn encode<S: Simd>(
         let book = &books[level * size * dim..][..size * dim];
         let slack = slack_per_length(op, &added[..size]);
         for i in 0..count {
-            let r = &mut residuals[i * stride..][..dim];
             let limit = slack[0] * lengths[i] + slack[1];
+            let r = &residuals[i * stride..][..dim];
             let code = nearest(s, op, r, book, &bests[i * 3 * S::LANES..][..3 * S::LANES], limit);
+            records[i * 2 * levels + level] = f32::from_bits(code as u32);
+            // It lies anywhere in a codebook that the panels have pushed out; all are chosen before the first is taken.
+            fetch(&book[code * dim..][..dim]);
+        }
+        for i in 0..count {
+            let r = &mut residuals[i * stride..][..dim];
             let record = &mut records[i * 2 * levels..][..2 * levels];
-            record[level] = f32::from_bits(code as u32);
+            let code = record[level].to_bits() as usize;
             let entry = &book[code * dim..][..dim];
             let q = &mut quantized[i * dim..][..dim];
             match op.distance {
@@ -365,7 +371,15 @@ macro_rules! sum_f64 {
             let ($a, $b) = (f64::from($a), f64::from($b));
             *sum += $term;
         }
-        sums.iter().sum::<f64>()
+        // In pairs: sixteen additions in a row would wait for each other.
+        let mut width = sums.len() / 2;
+        while width > 0 {
+            for i in 0..width {
+                sums[i] += sums[i + width];
+            }
+            width /= 2;
+        }
+        sums[0]
     }};
 }
 
