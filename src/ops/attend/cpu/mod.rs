@@ -3,15 +3,17 @@
 #![allow(unsafe_code)] // parts write rows of the results that lie apart
 
 mod exp;
+mod soon;
 pub mod tile;
 
 pub use exp::exp2;
+pub use soon::Soon;
 
 use super::Attend;
 use crate::backend::Launch;
 use crate::backend::cpu::Cpu;
 use crate::backend::cpu::simd::{Isa, Lane, Simd};
-use crate::dtype::Elem;
+use crate::dtype::{DType, Elem};
 use crate::error::{Error, Result};
 use crate::simd_fn;
 use std::ops::Range;
@@ -47,6 +49,15 @@ impl<'a, T: Elem> Rows<'a, T> {
     #[inline(always)]
     pub fn from(&self, b: usize, i: usize, h: usize) -> &'a [T] {
         &self.data[b * self.strides[0] + i * self.strides[1] + h * self.strides[2]..]
+    }
+
+    /// `n` rows from number `i` of head `h` on, to be brought closer.
+    pub fn soon(&self, b: usize, i: usize, h: usize, n: usize) -> Soon {
+        if n == 0 {
+            return Soon::NONE;
+        }
+        let (row, bytes) = (self.row(b, i, h), size_of::<T>());
+        Soon { next: row.as_ptr().cast(), stride: self.strides[1] * bytes, bytes: size_of_val(row), left: n }
     }
 }
 
@@ -136,9 +147,10 @@ impl<T: Elem> Scattered<T> {
         Scattered { first: result.as_mut_ptr(), len: result.len() }
     }
 
-    /// Where element `at` lies, to be asked for; nothing may be read or written there.
-    pub fn place(&self, at: usize) -> *const T {
-        self.first.wrapping_add(at)
+    /// Rows of `len` elements from `at` on, `stride` apart, to be brought closer.
+    pub fn soon(&self, at: usize, stride: usize, len: usize, left: usize) -> Soon {
+        let bytes = size_of::<T>();
+        Soon { next: self.first.wrapping_add(at).cast(), stride: stride * bytes, bytes: len * bytes, left }
     }
 
     /// # Safety
@@ -171,5 +183,56 @@ simd_fn! {
     /// A transposition; see [`transpose`](tile::transpose).
     pub fn turn[S](s, from: &[f32], from_stride: usize, extents: (usize, usize), factor: f32, to: &mut [f32], to_stride: usize) {
         tile::transpose(s, from, from_stride, extents, factor, to, to_stride);
+    }
+}
+
+/// `to[t · to_stride + i] = factor · row(i)[t]` for eight rows; a row that is not there counts as zeros. Where they are f32
+/// and lie at a distance, `direct` has the first and that distance.
+#[inline(always)]
+pub fn turn_eight<'a, S: Simd, T: Lane>(
+    s: S,
+    direct: Option<(&'a [T], usize)>,
+    row: impl Fn(usize) -> Option<&'a [T]>,
+    factor: f32,
+    stage: &mut [f32],
+    (to, to_stride, d): (&mut [f32], usize, usize),
+) {
+    match direct {
+        Some((rows, stride)) if T::DTYPE == DType::F32 => {
+            turn(s, bytemuck::cast_slice(rows), stride, (8, d), factor, to, to_stride);
+        }
+        _ => {
+            for (i, stage) in stage.chunks_exact_mut(d).take(8).enumerate() {
+                match row(i) {
+                    Some(row) => widen(s, row, 1.0, stage),
+                    None => stage.fill(0.0),
+                }
+            }
+            turn(s, stage, d, (8, d), factor, to, to_stride);
+        }
+    }
+}
+
+/// Values that lie side by side in packed matrices.
+pub const PANEL: usize = 16;
+
+/// Row `i` of the packed matrix `to` [panel of columns][row][`PANEL`], whose panels have `len` values. A row that is not
+/// there counts as zeros.
+#[inline(always)]
+pub fn spread<S: Simd, T: Lane>(s: S, row: Option<&[T]>, i: usize, to: &mut [f32], len: usize) {
+    let row = row.unwrap_or_default();
+    let whole = row.len() / PANEL * PANEL;
+    for (columns, to) in row[..whole].chunks_exact(PANEL).zip(to.chunks_exact_mut(len)) {
+        let to = &mut to[i * PANEL..(i + 1) * PANEL];
+        for at in (0..PANEL).step_by(S::LANES) {
+            s.store(T::load(s, &columns[at..]), &mut to[at..]);
+        }
+    }
+    for (n, to) in to.chunks_exact_mut(len).enumerate().skip(whole / PANEL) {
+        let to = &mut to[i * PANEL..(i + 1) * PANEL];
+        to.fill(0.0);
+        if n * PANEL < row.len() {
+            widen(s, &row[n * PANEL..], 1.0, to);
+        }
     }
 }

@@ -3,14 +3,11 @@
 // Loops over registers name them by number: iterators over the arrays keep some of them in memory.
 #![allow(clippy::needless_range_loop)]
 
-use crate::backend::cpu::simd::{Lane, Simd, fetch_line, math};
+use crate::backend::cpu::simd::{Lane, Simd, math};
 use crate::ops::attend::cpu::tile::weigh;
-use crate::ops::attend::cpu::{exp2, halves};
+use crate::ops::attend::cpu::{PANEL, Soon, exp2, halves};
 use crate::simd_fn;
 use std::ops::Range;
-
-/// Keys, or columns of values, that lie side by side in packed form: [panel][row][`PANEL`].
-pub const PANEL: usize = 16;
 
 /// The working memory of a part: what each lane of queries has, then what blocks use one after the other.
 pub struct Memory<'a> {
@@ -115,35 +112,9 @@ pub struct Slot<'a> {
     pub head_dim: usize,
 }
 
-/// Rows that will be wanted soon.
-#[derive(Clone, Copy)]
-pub struct Rows {
-    pub next: *const u8,
-    /// Bytes between rows, and of a row.
-    pub stride: usize,
-    pub bytes: usize,
-    pub left: usize,
-}
-
-impl Rows {
-    pub const NONE: Rows = Rows { next: std::ptr::null(), stride: 0, bytes: 0, left: 0 };
-
-    /// Asks for up to `n` more of them to be brought closer.
-    #[inline(always)]
-    pub fn fetch(&mut self, n: usize) {
-        for _ in 0..n.min(self.left) {
-            for at in (0..self.bytes).step_by(64) {
-                fetch_line(self.next.wrapping_add(at));
-            }
-            self.next = self.next.wrapping_add(self.stride);
-            self.left -= 1;
-        }
-    }
-}
-
 /// What is brought closer during a step, so that nothing waits for memory: before each tile of scores some of the
 /// first, before each tile of results some of the others.
-pub type Ahead = [Rows; 3];
+pub type Ahead = [Soon; 3];
 
 /// What to do with scores before they count.
 #[derive(Clone, Copy)]

@@ -20,13 +20,15 @@
 #![allow(unsafe_code)] // parts write rows of the results that lie apart
 
 use super::BIAS;
-use super::block::{self, Ahead, Mask, Memory, PANEL, Shape, Slot};
+use super::block::{self, Ahead, Mask, Memory, Shape, Slot};
 use crate::backend::cpu::simd::{Lane, MAX_LANES, Simd};
 use crate::backend::cpu::{Caps, Cpu};
 use crate::backend::{Backend, Kernel, Launch};
-use crate::dtype::{DType, Elem};
+use crate::dtype::Elem;
 use crate::error::{Result, Unsupported};
-use crate::ops::attend::cpu::{Masks, Rows, Scattered, halves, max_nv, share, turn, widen};
+use crate::ops::attend::cpu::{
+    Masks, PANEL, Rows, Scattered, Soon, halves, max_nv, share, spread, turn, turn_eight, widen,
+};
 use crate::ops::attention::Attention;
 use crate::ops::with_float;
 use crate::simd_fn;
@@ -163,7 +165,7 @@ impl<T: Lane, O: Lane> Part<'_, T, O> {
                 let other = match blocks.get(i + 1) {
                     _ if last => queries.results(self.out),
                     Some(queries) if first => queries.operands(&self.given.q),
-                    _ => block::Rows::NONE,
+                    _ => Soon::NONE,
                 };
                 queries.meet(s, at, keys.start, first, &mut [k, v, other], &mut slot);
                 if last {
@@ -179,8 +181,8 @@ impl<T: Lane, O: Lane> Part<'_, T, O> {
     }
 
     /// Some rows of keys and values.
-    fn ahead(&self, keys: Range<usize>) -> [block::Rows; 2] {
-        [&self.given.k, &self.given.v].map(|rows| rows_at(rows, self.b, keys.start, self.h, keys.len()))
+    fn ahead(&self, keys: Range<usize>) -> [Soon; 2] {
+        [&self.given.k, &self.given.v].map(|rows| rows.soon(self.b, keys.start, self.h, keys.len()))
     }
 }
 
@@ -188,15 +190,6 @@ impl<T: Lane, O: Lane> Part<'_, T, O> {
 fn keys_of_block(len_k: usize, block: usize) -> Range<usize> {
     let (start, end) = (block * BK, (block + 1) * BK);
     start..if len_k <= end + PANEL { len_k.max(start) } else { end }
-}
-
-/// Some rows of an operand, to be brought closer.
-fn rows_at<T: Elem>(rows: &Rows<'_, T>, b: usize, first: usize, h: usize, n: usize) -> block::Rows {
-    if n == 0 {
-        return block::Rows::NONE;
-    }
-    let (row, bytes) = (rows.row(b, first, h), size_of::<T>());
-    block::Rows { next: row.as_ptr().cast(), stride: rows.strides[1] * bytes, bytes: size_of_val(row), left: n }
 }
 
 simd_fn! {
@@ -209,32 +202,14 @@ fn pack[S, T: Lane](s, given: &Given<'_, T>, at: (usize, usize), keys: Range<usi
     let there = |key: usize| padding.is_none_or(|p| p[key] != 0);
     for (i, first) in keys.clone().step_by(8).enumerate() {
         let to = &mut to_k[i * 8 / PANEL * PANEL * d..][..PANEL * d][i * 8 % PANEL..];
-        if T::DTYPE == DType::F32 && padding.is_none() && first + 8 <= keys.end {
-            turn(s, bytemuck::cast_slice(given.k.from(b, first, h)), given.k.strides[1], (8, d), 1.0, to, PANEL);
-        } else {
-            for (key, row) in (first..first + 8).zip(stage.chunks_exact_mut(d)) {
-                if key < keys.end && there(key) { widen(s, given.k.row(b, key, h), 1.0, row) } else { row.fill(0.0) }
-            }
-            turn(s, stage, d, (8, d), 1.0, to, PANEL);
-        }
+        let all = padding.is_none() && first + 8 <= keys.end;
+        let direct = all.then(|| (given.k.from(b, first, h), given.k.strides[1]));
+        let row = |i: usize| (first + i < keys.end && there(first + i)).then(|| given.k.row(b, first + i, h));
+        turn_eight(s, direct, row, 1.0, stage, (to, PANEL, d));
     }
     let panel = to_v.len() / d.div_ceil(PANEL);
     for (i, key) in keys.enumerate() {
-        let row = given.v.row(b, key, h);
-        let whole = if there(key) { d / PANEL * PANEL } else { 0 };
-        for (columns, to) in row[..whole].chunks_exact(PANEL).zip(to_v.chunks_exact_mut(panel)) {
-            let to = &mut to[i * PANEL..(i + 1) * PANEL];
-            for at in (0..PANEL).step_by(S::LANES) {
-                s.store(T::load(s, &columns[at..]), &mut to[at..]);
-            }
-        }
-        for (columns, to) in row[whole..].chunks(PANEL).zip(to_v.chunks_exact_mut(panel).skip(whole / PANEL)) {
-            let to = &mut to[i * PANEL..(i + 1) * PANEL];
-            to.fill(0.0);
-            if there(key) {
-                widen(s, columns, 1.0, to);
-            }
-        }
+        spread(s, there(key).then(|| given.v.row(b, key, h)), i, to_v, panel);
     }
 }
 }
@@ -293,17 +268,16 @@ impl<'a> Queries<'a> {
     }
 
     /// Its rows among the queries, to be brought closer, taken to be those of one head.
-    fn operands<T: Elem>(&self, q: &Rows<'_, T>) -> block::Rows {
+    fn operands<T: Elem>(&self, q: &Rows<'_, T>) -> Soon {
         let (head, i) = self.lane(0);
-        rows_at(q, self.b, i, head, self.count)
+        q.soon(self.b, i, head, self.count)
     }
 
     /// Its rows among the results, likewise.
-    fn results<O: Elem>(&self, out: &Scattered<O>) -> block::Rows {
+    fn results<O: Elem>(&self, out: &Scattered<O>) -> Soon {
         let (op, (head, i)) = (self.masks.op, self.lane(0));
-        let bytes = op.head_dim * size_of::<O>();
-        let next = out.place(((self.b * op.len_q + i) * op.heads_q + head) * op.head_dim).cast();
-        block::Rows { next, stride: op.heads_q * bytes, bytes, left: self.count }
+        let (d, row) = (op.head_dim, (self.b * op.len_q + i) * op.heads_q + head);
+        out.soon(row * d, op.heads_q * d, d, self.count)
     }
 
     /// Meets the keys `at` of the packed ones, which begin with number `packed`.
@@ -365,17 +339,14 @@ simd_fn! {
         let (op, width) = (queries.masks.op, queries.lanes.len());
         let scale = (f64::from(op.scale()) * std::f64::consts::LOG2_E) as f32;
         for first in (0..width).step_by(8) {
-            let ((head, i), to) = (queries.lane(first), &mut slot.qt[first..]);
-            if T::DTYPE == DType::F32 && first + 8 <= queries.count && i + 8 <= op.len_q {
-                let rows = bytemuck::cast_slice(q.from(queries.b, i, head));
-                turn(s, rows, q.strides[1], (8, op.head_dim), scale, to, width);
-            } else {
-                for (lane, row) in (first..first + 8).zip(slot.stage.chunks_exact_mut(op.head_dim)) {
-                    let (head, i) = queries.lane(lane);
-                    widen(s, q.row(queries.b, i, head), 1.0, row);
-                }
-                turn(s, slot.stage, op.head_dim, (8, op.head_dim), scale, to, width);
-            }
+            let (head, i) = queries.lane(first);
+            let all = first + 8 <= queries.count && i + 8 <= op.len_q;
+            let direct = all.then(|| (q.from(queries.b, i, head), q.strides[1]));
+            let row = |i: usize| {
+                let (head, i) = queries.lane(first + i);
+                Some(q.row(queries.b, i, head))
+            };
+            turn_eight(s, direct, row, scale, slot.stage, (&mut slot.qt[first..], width, op.head_dim));
         }
     }
 }

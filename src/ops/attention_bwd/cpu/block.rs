@@ -4,15 +4,22 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::Queries;
-use crate::backend::cpu::simd::{Isa, Lane, Simd, math};
-use crate::ops::attend::cpu::tile::{Tile, dots, weigh};
+use crate::backend::cpu::simd::{Isa, Lane, Simd};
+use crate::ops::attend::cpu::tile::weigh;
+use crate::ops::attend::cpu::{PANEL, Soon, exp2};
 use crate::simd_fn;
 use std::ops::Range;
 
-/// Keys of a span: a multiple of every strip.
-pub const KEYS: usize = 240;
+/// Bytes that a span's keys, values and their gradients take, at most.
+const SPAN_BYTES: usize = 800 << 10;
+/// A multiple of every strip.
+const STRIPS: usize = 48;
 /// Queries of a block.
 pub const QUERIES: usize = 72;
+/// Keys of a span, at most.
+pub fn keys(head_dim: usize) -> usize {
+    (SPAN_BYTES / (4 * (4 * head_dim + padded(head_dim))) / STRIPS * STRIPS).clamp(2 * STRIPS, 16 * STRIPS)
+}
 
 /// The working memory of a part.
 pub struct Slot<'a> {
@@ -23,10 +30,15 @@ pub struct Slot<'a> {
     pub dvt: &'a mut [f32],
     /// Keys scaled by softmax_scale: [key][column] of one group of columns after the other (see [`columns`]).
     pub k: &'a mut [f32],
-    /// Queries scaled by softmax_scale · log2 e, then what the span adds to their gradients: [query][stride].
+    /// Queries scaled by softmax_scale · log2 e, and gradients of their results: [panel of queries][head_dim][`PANEL`].
+    pub qt: &'a mut [f32],
+    pub doutt: &'a mut [f32],
+    /// The same, queries not scaled: [panel of columns][query][`PANEL`].
     pub q: &'a mut [f32],
     pub dout: &'a mut [f32],
-    /// Weights, and gradients of scores: [query][KEYS].
+    /// What the span adds to the gradients of queries: [query][column, rounded up].
+    pub dq: &'a mut [f32],
+    /// Of a strip: weights, and gradients of scores: [query][lane].
     pub p: &'a mut [f32],
     pub ds: &'a mut [f32],
     /// Per query: the keys that it sees by their place are those from `lo` to before `hi`; its log-sum-exp in base 2; delta;
@@ -44,25 +56,37 @@ pub struct Slot<'a> {
     pub key_low: &'a mut [f32],
     /// Eight rows on their way through a transposition.
     pub stage: &'a mut [f32],
-    /// Values from a query's row to the next: an odd number of cache lines, so that rows spread over the cache.
-    pub stride: usize,
     pub head_dim: usize,
 }
 
-/// Columns rounded up to whole vectors of any instruction set.
-fn padded(head_dim: usize) -> usize {
-    head_dim.next_multiple_of(16)
+/// What is brought closer during steps: `each` rows at every tile of scores.
+pub struct Ahead {
+    pub rows: [Soon; 3],
+    pub each: usize,
 }
 
-fn stride(head_dim: usize) -> usize {
-    ((padded(head_dim) / 16) | 1) * 16
+impl Ahead {
+    #[inline(always)]
+    fn fetch(&mut self) {
+        for rows in &mut self.rows {
+            rows.fetch(self.each);
+        }
+    }
 }
+
+/// Columns rounded up to whole vectors of any instruction set.
+pub fn padded(head_dim: usize) -> usize {
+    head_dim.next_multiple_of(PANEL)
+}
+
+/// Rows of queries that there is room for: whole panels, because tiles reach beyond the last.
+pub const ROOM: usize = QUERIES.next_multiple_of(PANEL);
 
 impl<'a> Slot<'a> {
     /// The f32 values that a slot takes.
     pub fn len(head_dim: usize) -> usize {
-        let (per_key, per_query) = (4 * head_dim + padded(head_dim) + 4, 2 * stride(head_dim) + 2 * KEYS);
-        KEYS * per_key + QUERIES * per_query + 6 * QUERIES.next_multiple_of(16) + 8 * padded(head_dim)
+        let (d, wide) = (head_dim, padded(head_dim));
+        keys(d) * (4 * d + wide + 4) + ROOM * (2 * d + 3 * wide + 2 * STRIPS + 6) + 8 * wide
     }
 
     /// Cuts a slot out of at least [`len`](Slot::len) values.
@@ -73,29 +97,31 @@ impl<'a> Slot<'a> {
             rest = tail;
             part
         };
-        let (stride, row) = (stride(head_dim), QUERIES.next_multiple_of(16));
+        let (keys, wide) = (keys(head_dim), padded(head_dim));
         Slot {
-            kt: cut(KEYS * head_dim),
-            vt: cut(KEYS * head_dim),
-            dkt: cut(KEYS * head_dim),
-            dvt: cut(KEYS * head_dim),
-            k: cut(KEYS * padded(head_dim)),
-            q: cut(QUERIES * stride),
-            dout: cut(QUERIES * stride),
-            p: cut(QUERIES * KEYS),
-            ds: cut(QUERIES * KEYS),
-            lo: cut(row),
-            hi: cut(row),
-            lse: cut(row),
-            delta: cut(row),
-            id_high: cut(row),
-            id_low: cut(row),
-            place: cut(KEYS),
-            there: cut(KEYS),
-            key_high: cut(KEYS),
-            key_low: cut(KEYS),
-            stage: cut(8 * padded(head_dim)),
-            stride,
+            kt: cut(keys * head_dim),
+            vt: cut(keys * head_dim),
+            dkt: cut(keys * head_dim),
+            dvt: cut(keys * head_dim),
+            k: cut(keys * wide),
+            qt: cut(ROOM * head_dim),
+            doutt: cut(ROOM * head_dim),
+            q: cut(ROOM * wide),
+            dout: cut(ROOM * wide),
+            dq: cut(ROOM * wide),
+            p: cut(ROOM * STRIPS),
+            ds: cut(ROOM * STRIPS),
+            lo: cut(ROOM),
+            hi: cut(ROOM),
+            lse: cut(ROOM),
+            delta: cut(ROOM),
+            id_high: cut(ROOM),
+            id_low: cut(ROOM),
+            place: cut(keys),
+            there: cut(keys),
+            key_high: cut(keys),
+            key_low: cut(keys),
+            stage: cut(8 * wide),
             head_dim,
         }
     }
@@ -127,96 +153,77 @@ pub struct Hide<'a> {
 }
 
 simd_fn! {
-    /// Weights and gradients of scores for some queries and a strip of keys whose first is number `at` of the span, and what
-    /// they add to the gradients of its values and keys.
-    pub fn step[S; const NV: usize](s, at: usize, rows: Range<usize>, hide: Hide<'_>, slot: &mut Slot<'_>) {
+    /// Weights and gradients of scores for some queries, the first a multiple of 8, and a strip of keys whose first is number
+    /// `at` of the span; what they add to the gradients of its values and keys and, in `slot.dq`, of the queries.
+    pub fn step[S; const NV: usize](s, at: usize, rows: Range<usize>, hide: Hide<'_>, ahead: &mut Ahead, slot: &mut Slot<'_>) {
         if S::LANES == 16 {
-            weights::<S, 8, NV>(s, at, rows.clone(), hide, slot);
-            slopes::<S, 8, NV>(s, at, rows.clone(), slot);
+            weights::<S, 8, NV>(s, at, rows.clone(), hide, ahead, slot);
+            slopes::<S, 8, NV>(s, at, rows.clone(), ahead, slot);
         } else {
-            weights::<S, 4, NV>(s, at, rows.clone(), hide, slot);
-            slopes::<S, 4, NV>(s, at, rows.clone(), slot);
+            weights::<S, 4, NV>(s, at, rows.clone(), hide, ahead, slot);
+            slopes::<S, 4, NV>(s, at, rows.clone(), ahead, slot);
         }
-        let (d, stride, width) = (slot.head_dim, slot.stride, NV * S::LANES);
-        let of_rows = rows.start * stride..rows.end * stride;
-        let of_scores = rows.start * KEYS + at..(rows.end - 1) * KEYS + at + width;
+        let (d, width) = (slot.head_dim, NV * S::LANES);
         let of_strip = at * d..(at + width) * d;
-        accumulate::<S, NV>(s, &slot.dout[of_rows.clone()], stride, &slot.p[of_scores.clone()], d, &mut slot.dvt[of_strip.clone()]);
-        accumulate::<S, NV>(s, &slot.q[of_rows], stride, &slot.ds[of_scores], d, &mut slot.dkt[of_strip]);
+        let of_scores = rows.start * width..rows.end * width;
+        accumulate::<S, NV>(s, slot.dout, rows.clone(), &slot.p[of_scores.clone()], &mut slot.dvt[of_strip.clone()]);
+        accumulate::<S, NV>(s, slot.q, rows.clone(), &slot.ds[of_scores], &mut slot.dkt[of_strip]);
+        for (first, vectors) in columns::<S>(d) {
+            match vectors {
+                1 => to_queries::<S, NV, 1>(s, first, rows.clone(), at, slot),
+                2 => to_queries::<S, NV, 2>(s, first, rows.clone(), at, slot),
+                3 => to_queries::<S, NV, 3>(s, first, rows.clone(), at, slot),
+                _ => to_queries::<S, NV, 4>(s, first, rows.clone(), at, slot),
+            }
+        }
     }
 }
 
-/// P = 2^(Q · Kᵀ - lse), masked.
+/// `MR` rows of a matrix packed as [panel][depth][`PANEL`], from number `r` on.
+#[inline(always)]
+fn side_by_side(packed: &[f32], depth: usize, r: usize) -> &[f32] {
+    &packed[r / PANEL * PANEL * depth..][..PANEL * depth][r % PANEL..]
+}
+
+/// P = 2^(Q · Kᵀ - lse), masked. Rows of a tile beyond the last are computed, too, and nobody reads them.
 #[inline(always)]
 fn weights<S: Simd, const MR: usize, const NV: usize>(
     s: S,
     at: usize,
     rows: Range<usize>,
     hide: Hide<'_>,
+    ahead: &mut Ahead,
     slot: &mut Slot<'_>,
 ) {
     let (d, width) = (slot.head_dim, NV * S::LANES);
     for r in rows.clone().step_by(MR) {
-        let queries = tile_rows::<MR>(slot.q, slot.stride, r, rows.end);
-        let mut tile = dots::<S, MR, NV>(s, queries, d, &slot.kt[at * d..(at + width) * d]);
-        if hide.bounded || hide.others.is_some() {
-            conceal(s, &mut tile, at, r, rows.end, hide, slot);
-        }
-        for i in 0..MR.min(rows.end - r) {
+        ahead.fetch();
+        let queries = side_by_side(slot.qt, d, r);
+        let tile =
+            weigh::<S, MR, NV>(s, [[s.zero(); NV]; MR], (queries, PANEL), (&slot.kt[at * d..(at + width) * d], width));
+        let p = &mut slot.p[r * width..(r + MR) * width];
+        let hidden = hide.bounded || hide.others.is_some();
+        for i in 0..MR {
             let lse = s.splat(slot.lse[r + i]);
-            let p = &mut slot.p[(r + i) * KEYS + at..][..width];
             for v in 0..NV {
-                s.store(math::exp2(s, s.sub(tile[i][v], lse)), &mut p[v * S::LANES..]);
+                let x = s.sub(tile[i][v], lse);
+                s.store(if hidden { x } else { exp2(s, x) }, &mut p[i * width + v * S::LANES..]);
             }
+        }
+        if hidden {
+            conceal::<S, NV>(s, at, r..rows.end.min(r + MR), hide, slot);
         }
     }
 }
 
-/// dS = P ∘ (dO · Vᵀ - delta).
+/// P = 2^x of what is not hidden.
 #[inline(always)]
-fn slopes<S: Simd, const MR: usize, const NV: usize>(s: S, at: usize, rows: Range<usize>, slot: &mut Slot<'_>) {
-    let (d, width) = (slot.head_dim, NV * S::LANES);
-    for r in rows.clone().step_by(MR) {
-        let gradients = tile_rows::<MR>(slot.dout, slot.stride, r, rows.end);
-        let tile = dots::<S, MR, NV>(s, gradients, d, &slot.vt[at * d..(at + width) * d]);
-        for i in 0..MR.min(rows.end - r) {
-            let delta = s.splat(slot.delta[r + i]);
-            let place = (r + i) * KEYS + at;
-            let (p, ds) = (&slot.p[place..][..width], &mut slot.ds[place..][..width]);
-            for v in 0..NV {
-                let p = s.load(&p[v * S::LANES..]);
-                s.store(s.mul(p, s.sub(tile[i][v], delta)), &mut ds[v * S::LANES..]);
-            }
-        }
-    }
-}
-
-/// `MR` rows from number `r` on; beyond the last it comes again.
-#[inline(always)]
-fn tile_rows<const MR: usize>(rows: &[f32], stride: usize, r: usize, end: usize) -> [&[f32]; MR] {
-    let mut tile: [&[f32]; MR] = [&[]; MR];
-    for i in 0..MR {
-        tile[i] = &rows[(r + i).min(end - 1) * stride..];
-    }
-    tile
-}
-
-#[inline(always)]
-fn conceal<S: Simd, const MR: usize, const NV: usize>(
-    s: S,
-    tile: &mut Tile<S, MR, NV>,
-    at: usize,
-    r: usize,
-    end: usize,
-    hide: Hide<'_>,
-    slot: &Slot<'_>,
-) {
-    let hidden = s.splat(f32::NEG_INFINITY);
-    for i in 0..MR {
-        let row = (r + i).min(end - 1);
+fn conceal<S: Simd, const NV: usize>(s: S, at: usize, rows: Range<usize>, hide: Hide<'_>, slot: &mut Slot<'_>) {
+    let (hidden, width) = (s.splat(f32::NEG_INFINITY), NV * S::LANES);
+    for row in rows {
         for v in 0..NV {
-            let key = at + v * S::LANES;
-            let mut x = tile[i][v];
+            let (key, p) = (at + v * S::LANES, row * width + v * S::LANES);
+            let mut x = s.load(&slot.p[p..]);
             if let Some(queries) = hide.others {
                 if let Some(bias) = queries.bias(row) {
                     let from = (queries.span.start + key).min(bias.len());
@@ -233,57 +240,69 @@ fn conceal<S: Simd, const MR: usize, const NV: usize>(
                 x = s.select_lt(place, s.splat(slot.lo[row]), hidden, x);
                 x = s.select_lt(place, s.splat(slot.hi[row]), x, hidden);
             }
-            tile[i][v] = x;
+            s.store(exp2(s, x), &mut slot.p[p..]);
         }
     }
 }
 
-/// `to += rowsᵀ · weights`, with `rows` [n][stride], `weights` [n][KEYS] and `to` [depth][NV vectors].
+/// dS = P ∘ (dO · Vᵀ - delta).
 #[inline(always)]
-fn accumulate<S: Simd, const NV: usize>(
+fn slopes<S: Simd, const MR: usize, const NV: usize>(
     s: S,
-    rows: &[f32],
-    stride: usize,
-    weights: &[f32],
-    depth: usize,
-    to: &mut [f32],
+    at: usize,
+    rows: Range<usize>,
+    ahead: &mut Ahead,
+    slot: &mut Slot<'_>,
 ) {
-    let mut at = 0;
+    let (d, width) = (slot.head_dim, NV * S::LANES);
+    let vt = &slot.vt[at * d..(at + width) * d];
+    for r in rows.step_by(MR) {
+        ahead.fetch();
+        let gradients = side_by_side(slot.doutt, d, r);
+        let tile = weigh::<S, MR, NV>(s, [[s.zero(); NV]; MR], (gradients, PANEL), (vt, width));
+        let (p, ds) = (&slot.p[r * width..(r + MR) * width], &mut slot.ds[r * width..(r + MR) * width]);
+        for i in 0..MR {
+            let delta = s.splat(slot.delta[r + i]);
+            for v in 0..NV {
+                let place = i * width + v * S::LANES;
+                s.store(s.mul(s.load(&p[place..]), s.sub(tile[i][v], delta)), &mut ds[place..]);
+            }
+        }
+    }
+}
+
+/// `to += matrixᵀ · weights` over some rows, with `matrix` [panel of columns][row][`PANEL`], `weights` [row][NV vectors] and
+/// `to` [column][NV vectors].
+#[inline(always)]
+fn accumulate<S: Simd, const NV: usize>(s: S, matrix: &[f32], rows: Range<usize>, weights: &[f32], to: &mut [f32]) {
+    let (width, mut at) = (NV * S::LANES, 0);
+    let depth = to.len() / width;
+    let columns = |at: usize| &matrix[(at / PANEL * ROOM + rows.start) * PANEL..][..rows.len() * PANEL][at % PANEL..];
     while S::LANES == 16 && at + 8 <= depth {
-        accumulate_tile::<S, 8, NV>(s, &rows[at..], stride, weights, at, to);
+        accumulate_tile::<S, 8, NV>(s, columns(at), weights, &mut to[at * width..]);
         at += 8;
     }
     while at + 4 <= depth {
-        accumulate_tile::<S, 4, NV>(s, &rows[at..], stride, weights, at, to);
+        accumulate_tile::<S, 4, NV>(s, columns(at), weights, &mut to[at * width..]);
         at += 4;
     }
-    while at + 2 <= depth {
-        accumulate_tile::<S, 2, NV>(s, &rows[at..], stride, weights, at, to);
-        at += 2;
-    }
-    if at < depth {
-        accumulate_tile::<S, 1, NV>(s, &rows[at..], stride, weights, at, to);
+    while at < depth {
+        accumulate_tile::<S, 1, NV>(s, columns(at), weights, &mut to[at * width..]);
+        at += 1;
     }
 }
 
 #[inline(always)]
-fn accumulate_tile<S: Simd, const MR: usize, const NV: usize>(
-    s: S,
-    rows: &[f32],
-    stride: usize,
-    weights: &[f32],
-    at: usize,
-    to: &mut [f32],
-) {
+fn accumulate_tile<S: Simd, const MR: usize, const NV: usize>(s: S, columns: &[f32], weights: &[f32], to: &mut [f32]) {
     let width = NV * S::LANES;
-    let to = &mut to[at * width..][..MR * width];
+    let to = &mut to[..MR * width];
     let mut acc = [[s.zero(); NV]; MR];
     for i in 0..MR {
         for v in 0..NV {
             acc[i][v] = s.load(&to[i * width + v * S::LANES..]);
         }
     }
-    let acc = weigh::<S, MR, NV>(s, acc, (rows, stride), (weights, KEYS));
+    let acc = weigh::<S, MR, NV>(s, acc, (columns, PANEL), (weights, width));
     for i in 0..MR {
         for v in 0..NV {
             s.store(acc[i][v], &mut to[i * width + v * S::LANES..]);
@@ -291,40 +310,60 @@ fn accumulate_tile<S: Simd, const MR: usize, const NV: usize>(
     }
 }
 
-simd_fn! {
-    /// `q = dS · K` over the span's keys, for `n` queries and a group of NV vectors of columns from `first` on.
-    pub fn to_queries[S; const NV: usize](s, first: usize, n: usize, span: Range<usize>, slot: &mut Slot<'_>) {
-        match (S::LANES, NV) {
-            (16, 4) => to_queries_by::<S, 6, NV>(s, first, n, span, slot),
-            (16, _) => to_queries_by::<S, 8, NV>(s, first, n, span, slot),
-            _ => to_queries_by::<S, 4, NV>(s, first, n, span, slot),
-        }
+/// `dq += dS · K` over a strip of NV vectors of keys, for a group of NC vectors of columns from `first` on.
+#[inline(always)]
+fn to_queries<S: Simd, const NV: usize, const NC: usize>(
+    s: S,
+    first: usize,
+    rows: Range<usize>,
+    at: usize,
+    slot: &mut Slot<'_>,
+) {
+    match (S::LANES, NC) {
+        (16, 4) => to_queries_by::<S, 6, NV, NC>(s, first, rows, at, slot),
+        (16, _) => to_queries_by::<S, 8, NV, NC>(s, first, rows, at, slot),
+        _ => to_queries_by::<S, 4, NV, NC>(s, first, rows, at, slot),
     }
 }
 
 #[inline(always)]
-fn to_queries_by<S: Simd, const MR: usize, const NV: usize>(
+fn to_queries_by<S: Simd, const MR: usize, const NV: usize, const NC: usize>(
     s: S,
     first: usize,
-    n: usize,
-    span: Range<usize>,
+    rows: Range<usize>,
+    at: usize,
     slot: &mut Slot<'_>,
 ) {
-    let width = NV * S::LANES;
-    let k = &slot.k[first * KEYS..];
-    for r in (0..n).step_by(MR) {
-        // The keys that some query of the tile sees.
-        let of_tile = r..n.min(r + MR);
-        let lo = slot.lo[of_tile.clone()].iter().fold(f32::MAX, |a, &b| a.min(b)) as usize;
-        let hi = slot.hi[of_tile].iter().fold(0.0, |a: f32, &b| a.max(b)) as usize;
-        let (lo, hi) = (lo.clamp(span.start, span.end) - span.start, hi.clamp(span.start, span.end) - span.start);
-        let lo = lo.min(hi);
-        let slopes = tile_rows::<MR>(&slot.ds[lo..], KEYS, r, n);
-        let tile = dots::<S, MR, NV>(s, slopes, hi - lo, &k[lo * width..]);
-        for i in 0..MR.min(n - r) {
-            let q = &mut slot.q[(r + i) * slot.stride + first..][..width];
-            for v in 0..NV {
-                s.store(tile[i][v], &mut q[v * S::LANES..]);
+    let (keys, width, wide) = (NV * S::LANES, NC * S::LANES, padded(slot.head_dim));
+    let k = &slot.k[first * (slot.k.len() / wide) + at * width..][..keys * width];
+    let end = rows.end;
+    for r in rows.step_by(MR) {
+        let ds = &slot.ds[r * keys..(r + MR) * keys];
+        let dq = &mut slot.dq[r * wide..(r + MR) * wide];
+        let mut acc = [[s.zero(); NC]; MR];
+        for i in 0..MR {
+            for v in 0..NC {
+                acc[i][v] = s.load(&dq[i * wide + first + v * S::LANES..]);
+            }
+        }
+        for (j, k) in k.chunks_exact(width).enumerate() {
+            let mut column = [s.zero(); NC];
+            for v in 0..NC {
+                column[v] = s.load(&k[v * S::LANES..]);
+            }
+            for i in 0..MR {
+                let slope = s.splat(ds[i * keys + j]);
+                for v in 0..NC {
+                    acc[i][v] = s.fma(slope, column[v], acc[i][v]);
+                }
+            }
+        }
+        for i in 0..MR {
+            // What lies beyond the last row is not its business.
+            if r + i < end {
+                for v in 0..NC {
+                    s.store(acc[i][v], &mut dq[i * wide + first + v * S::LANES..]);
+                }
             }
         }
     }

@@ -28,13 +28,14 @@ use super::AttentionBwd;
 use crate::backend::cpu::simd::{Lane, Simd};
 use crate::backend::cpu::{Caps, Cpu};
 use crate::backend::{Backend, Kernel, Kernels, Launch};
+use crate::dtype::Elem;
 use crate::error::{Result, Unsupported};
 use crate::layout::Takes;
 use crate::ops::attend::Attend;
-use crate::ops::attend::cpu::{Masks, Rows, Scattered, halves, max_nv, share, turn, widen};
+use crate::ops::attend::cpu::{Masks, PANEL, Rows, Scattered, halves, max_nv, share, spread, turn, turn_eight, widen};
 use crate::ops::with_float;
 use crate::{isa_rows, simd_fn};
-use block::{Hide, KEYS, QUERIES, Slot, columns};
+use block::{Ahead, Hide, QUERIES, ROOM, Slot, columns, keys, padded};
 use std::ops::Range;
 use std::sync::Mutex;
 use turns::Turns;
@@ -120,7 +121,7 @@ fn run<S: Simd, T: Lane>(
     let (dq, dbias) = (zeroed(0), zeroed(3));
     let gradients = Gradients { dq, dbias, dk: Scattered::new(l.output(1)), dv: Scattered::new(l.output(2)) };
 
-    let (vectors, spans) = (op.len_k.div_ceil(S::LANES), op.len_k.div_ceil(KEYS));
+    let (vectors, spans) = (op.len_k.div_ceil(S::LANES), op.len_k.div_ceil(keys(op.head_dim)));
     let span = |i: usize| {
         let of_span = share(vectors, spans, i);
         of_span.start * S::LANES..of_span.end * S::LANES
@@ -149,24 +150,20 @@ fn run<S: Simd, T: Lane>(
             for block in (0..blocks).rev() {
                 let of_block = share(eights, blocks, block);
                 let (start, end) = (of_block.start * 8, rows.min(of_block.end * 8));
-                let queries = Queries { masks: &masks, b, h, start, count: end - start, span: span(number) };
+                let queries =
+                    Queries { masks: &masks, b, h, start, count: end - start, span: span(number), dbias: op.dbias };
                 let seen = queries.place(&given, &mut slot);
                 if seen.start.max(queries.span.start) >= seen.end.min(queries.span.end) {
                     continue;
                 }
                 load_queries(s, &queries, &given, &mut slot);
-                queries.step(s, seen.clone(), &mut slot);
+                queries.step(s, seen.clone(), queries.ahead(&given, &gradients), &gradients.dbias, &mut slot);
                 // Turns of a block are those of the spans that it sees.
                 let first = (0..number).find(|&i| span(i).end > seen.start).unwrap_or(number);
                 turns.take((b * op.heads_kv + h) * blocks + block, number - first, || {
                     // SAFETY: a turn ends before the next begins, and no other block has these rows.
                     unsafe { queries.add(s, &gradients.dq, &slot) }
                 });
-                if op.dbias {
-                    // SAFETY: this part alone does the sequences and heads that share these rows of the bias, one after
-                    // the other, and no other span has these keys.
-                    unsafe { queries.add_bias(s, &gradients.dbias, &slot) }
-                }
             }
             // SAFETY: these keys of this head belong to this part alone.
             unsafe { finish(s, attend, (b, h), span(number), &gradients, &mut slot) }
@@ -210,14 +207,11 @@ fn load_keys[S, T: Lane](s, masks: &Masks<'_>, given: &Given<'_, T>, at: (usize,
         let of_strip = strip.start * d..strip.end * d;
         for (rows, to) in [(&given.k, &mut *slot.kt), (&given.v, &mut *slot.vt)] {
             for lane in strip.clone().step_by(8) {
-                for (i, row) in slot.stage.chunks_exact_mut(d).take(8).enumerate() {
-                    if slot.there[lane + i] > 0.0 {
-                        widen(s, rows.row(b, span.start + lane + i, h), 1.0, row);
-                    } else {
-                        row.fill(0.0);
-                    }
-                }
-                turn(s, slot.stage, d, (8, d), 1.0, &mut to[of_strip.start + lane - strip.start..], strip.len());
+                let all = slot.there[lane..lane + 8].iter().all(|&there| there > 0.0);
+                let direct = all.then(|| (rows.from(b, span.start + lane, h), rows.strides[1]));
+                let row = |i: usize| (slot.there[lane + i] > 0.0).then(|| rows.row(b, span.start + lane + i, h));
+                let to = &mut to[of_strip.start + lane - strip.start..];
+                turn_eight(s, direct, row, 1.0, slot.stage, (to, strip.len(), d));
             }
         }
         slot.dkt[of_strip.clone()].fill(0.0);
@@ -226,7 +220,7 @@ fn load_keys[S, T: Lane](s, masks: &Masks<'_>, given: &Given<'_, T>, at: (usize,
     for (first, vectors) in columns::<S>(d) {
         let width = vectors * S::LANES;
         let of_row = first..d.min(first + width);
-        for (lane, to) in slot.k[first * KEYS..].chunks_exact_mut(width).take(span.len()).enumerate() {
+        for (lane, to) in slot.k[first * keys(d)..].chunks_exact_mut(width).take(span.len()).enumerate() {
             to.fill(0.0);
             if slot.there[lane] > 0.0 {
                 widen(s, &given.k.row(b, span.start + lane, h)[of_row.clone()], scale, to);
@@ -245,6 +239,8 @@ pub struct Queries<'a> {
     start: usize,
     count: usize,
     span: Range<usize>,
+    /// Whether the gradient of the bias is wanted.
+    dbias: bool,
 }
 
 impl Queries<'_> {
@@ -281,9 +277,23 @@ impl Queries<'_> {
         first..end
     }
 
-    /// What this block adds to the gradients of the span's keys and values, and, in `slot.q`, to that of its queries.
-    fn step<S: Simd>(&self, s: S, seen: Range<usize>, slot: &mut Slot<'_>) {
+    /// The rows that the next block takes, and those of its gradients.
+    fn ahead<T: Elem>(&self, given: &Given<'_, T>, gradients: &Gradients) -> Ahead {
+        let (op, n) = (self.masks.op, self.start.min(QUERIES));
+        let row = |row: usize| (self.h * (op.heads_q / op.heads_kv) + row / op.len_q, row % op.len_q);
+        let ((head, i), (head_next, i_next)) = (row(self.start), row(self.start - n));
+        let (b, d) = (self.b, op.head_dim);
+        let dq = gradients.dq.soon(((b * op.len_q + i) * op.heads_q + head) * d, op.heads_q * d, d, self.count);
+        let next = |n: usize| (b, i_next, head_next, n.min(op.len_q - i_next));
+        let (b, i, head, n) = next(n);
+        Ahead { rows: [given.q.soon(b, i, head, n), given.dout.soon(b, i, head, n), dq], each: 1 }
+    }
+
+    /// What this block adds to the gradients of the span's keys and values, in `slot.dq` to that of its queries, and to
+    /// that of the bias, if it is wanted.
+    fn step<S: Simd>(&self, s: S, seen: Range<usize>, mut ahead: Ahead, dbias: &Scattered<f32>, slot: &mut Slot<'_>) {
         let others = (!self.masks.by_place_alone()).then_some(self);
+        slot.dq[..self.count * padded(slot.head_dim)].fill(0.0);
         for strip in strips::<S>(self.span.len()) {
             let (first, end) = (self.span.start + strip.start, self.span.start + strip.end);
             if end <= seen.start || first >= seen.end {
@@ -291,36 +301,32 @@ impl Queries<'_> {
             }
             let (first, end) = (first as f32, end as f32);
             let sees = |&row: &usize| slot.lo[row] < end && slot.hi[row] > first;
-            let rows = (0..self.count).find(sees).unwrap_or(0)..(0..self.count).rfind(sees).map_or(0, |last| last + 1);
-            let bounded = rows.clone().any(|row| slot.lo[row] > first || slot.hi[row] < end);
-            for row in (0..rows.start).chain(rows.end..self.count) {
-                slot.ds[row * KEYS..][strip.clone()].fill(0.0);
+            // Tiles begin at a multiple of 8 rows.
+            let start = (0..self.count).find(sees).unwrap_or(0) / 8 * 8;
+            let rows = start..(0..self.count).rfind(sees).map_or(start, |last| last + 1);
+            if rows.is_empty() {
+                continue;
             }
+            let bounded = rows.clone().any(|row| slot.lo[row] > first || slot.hi[row] < end);
             let hide = Hide { bounded, others };
             match strip.len() / S::LANES {
-                _ if rows.is_empty() => {}
-                1 => block::step::<S, 1>(s, strip.start, rows, hide, slot),
-                2 => block::step::<S, 2>(s, strip.start, rows, hide, slot),
-                _ => block::step::<S, 3>(s, strip.start, rows, hide, slot),
+                1 => block::step::<S, 1>(s, strip.start, rows.clone(), hide, &mut ahead, slot),
+                2 => block::step::<S, 2>(s, strip.start, rows.clone(), hide, &mut ahead, slot),
+                _ => block::step::<S, 3>(s, strip.start, rows.clone(), hide, &mut ahead, slot),
             }
-        }
-        for (first, vectors) in columns::<S>(slot.head_dim) {
-            match vectors {
-                1 => block::to_queries::<S, 1>(s, first, self.count, self.span.clone(), slot),
-                2 => block::to_queries::<S, 2>(s, first, self.count, self.span.clone(), slot),
-                3 => block::to_queries::<S, 3>(s, first, self.count, self.span.clone(), slot),
-                _ => block::to_queries::<S, 4>(s, first, self.count, self.span.clone(), slot),
+            if self.dbias {
+                self.add_bias(s, dbias, rows, strip, slot);
             }
         }
     }
 
-    /// Adds `slot.q` to the gradients of the queries.
+    /// Adds `slot.dq` to the gradients of the queries.
     ///
     /// # Safety
     /// Nobody else has these rows meanwhile.
     unsafe fn add<S: Simd>(&self, s: S, dq: &Scattered<f32>, slot: &Slot<'_>) {
         let (op, d) = (self.masks.op, slot.head_dim);
-        for (row, add) in slot.q.chunks_exact(slot.stride).take(self.count).enumerate() {
+        for (row, add) in slot.dq.chunks_exact(padded(slot.head_dim)).take(self.count).enumerate() {
             let (head, i) = self.row(row);
             // SAFETY: what this function demands.
             let to = unsafe { dq.get(((self.b * op.len_q + i) * op.heads_q + head) * d, d) };
@@ -328,44 +334,67 @@ impl Queries<'_> {
         }
     }
 
-    /// Adds `slot.ds` to the gradient of the bias.
-    ///
-    /// # Safety
-    /// Nobody else has these rows of the bias and the span's keys meanwhile.
-    unsafe fn add_bias<S: Simd>(&self, s: S, dbias: &Scattered<f32>, slot: &Slot<'_>) {
-        let op = self.masks.op;
-        let (of_span, one) = (&self.span, |shared: bool, i: usize| if shared { 0 } else { i });
-        for (row, ds) in slot.ds.chunks_exact(KEYS).take(self.count).enumerate() {
-            let (head, i) = self.row(row);
-            let (lo, hi) = (of_span.start.max(slot.lo[row] as usize), of_span.end.min(slot.hi[row] as usize));
+    /// Adds `slot.ds` of some rows and a strip to the gradient of the bias.
+    fn add_bias<S: Simd>(
+        &self,
+        s: S,
+        dbias: &Scattered<f32>,
+        rows: Range<usize>,
+        strip: Range<usize>,
+        slot: &Slot<'_>,
+    ) {
+        let (op, one) = (self.masks.op, |shared: bool, i: usize| if shared { 0 } else { i });
+        let keys = self.span.start + strip.start..self.span.start + strip.end;
+        for row in rows {
+            let ((head, i), ds) = (self.row(row), &slot.ds[row * strip.len()..][..strip.len()]);
+            let (lo, hi) = (keys.start.max(slot.lo[row] as usize), keys.end.min(slot.hi[row] as usize));
             if lo < hi {
                 let (b, head) = (one(op.bias_batch == 1, self.b), one(op.bias_heads == 1, head));
                 let at = ((b * op.bias_heads + head) * op.len_q + i) * op.len_k + lo;
-                // SAFETY: what this function demands.
+                // SAFETY: this part alone does the sequences and heads that share these rows of the bias, one after the
+                // other, and no other span has these keys.
                 let to = unsafe { dbias.get(at, hi - lo) };
-                block::add(s, &ds[lo - of_span.start..], to);
+                block::add(s, &ds[lo - keys.start..], to);
             }
         }
     }
 }
 
 simd_fn! {
-/// Scales and widens the queries of a block and the gradients that arrive at their results.
+/// Packs the queries of a block and the gradients that arrive at their results; see [`Slot`] for the layout.
 fn load_queries[S, T: Lane](s, queries: &Queries<'_>, given: &Given<'_, T>, slot: &mut Slot<'_>) {
-    let (op, b, d) = (queries.masks.op, queries.b, slot.head_dim);
-    let scale = (f64::from(op.scale()) * std::f64::consts::LOG2_E) as f32;
-    for row in 0..queries.count {
-        let (head, i) = queries.row(row);
-        let (q, dout) = (&mut slot.q[row * slot.stride..][..d], &mut slot.dout[row * slot.stride..][..d]);
-        if slot.lo[row] < slot.hi[row] {
-            widen(s, given.q.row(b, i, head), scale, q);
-            widen(s, given.dout.row(b, i, head), 1.0, dout);
-        } else {
-            q.fill(0.0);
-            dout.fill(0.0);
-        }
-    }
+    let scale = (f64::from(queries.masks.op.scale()) * std::f64::consts::LOG2_E) as f32;
+    let sees = |r: usize| slot.lo[r] < slot.hi[r];
+    pack(s, queries, &given.q, &sees, scale, (&mut *slot.qt, &mut *slot.q, &mut *slot.stage));
+    pack(s, queries, &given.dout, &sees, 1.0, (&mut *slot.doutt, &mut *slot.dout, &mut *slot.stage));
 }
+}
+
+/// Packs rows of queries: turned and multiplied with `factor`, and as they are. What sees nothing counts as zeros.
+#[inline(always)]
+fn pack<S: Simd, T: Lane>(
+    s: S,
+    queries: &Queries<'_>,
+    rows: &Rows<'_, T>,
+    sees: &impl Fn(usize) -> bool,
+    factor: f32,
+    (turned, plain, stage): (&mut [f32], &mut [f32], &mut [f32]),
+) {
+    let (op, b, d) = (queries.masks.op, queries.b, queries.masks.op.head_dim);
+    let row = |r: usize| {
+        let (head, i) = queries.row(r);
+        (r < queries.count && sees(r)).then(|| rows.row(b, i, head))
+    };
+    for first in (0..queries.count).step_by(8) {
+        let (head, i) = queries.row(first);
+        let all = first + 8 <= queries.count && i + 8 <= op.len_q && (first..first + 8).all(sees);
+        let direct = all.then(|| (rows.from(b, i, head), rows.strides[1]));
+        let to = &mut turned[first / PANEL * PANEL * d..][..PANEL * d][first % PANEL..];
+        turn_eight(s, direct, |i| row(first + i), factor, stage, (to, PANEL, d));
+    }
+    for r in 0..queries.count {
+        spread(s, row(r), r, plain, ROOM * PANEL);
+    }
 }
 
 /// Transposes the gradients of a span back and writes them.
@@ -381,8 +410,7 @@ unsafe fn finish<S: Simd>(
     slot: &mut Slot<'_>,
 ) {
     let d = op.head_dim;
-    // Queries were scaled by softmax_scale · log2 e.
-    let both = [(&gradients.dk, &*slot.dkt, std::f32::consts::LN_2), (&gradients.dv, &*slot.dvt, 1.0)];
+    let both = [(&gradients.dk, &*slot.dkt, op.scale()), (&gradients.dv, &*slot.dvt, 1.0)];
     for (to, from, factor) in both {
         for strip in strips::<S>(span.len()) {
             for lane in strip.clone().step_by(8) {
