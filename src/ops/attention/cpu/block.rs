@@ -78,7 +78,30 @@ impl<'a> Memory<'a> {
         let (p, rest) = rest.split_at_mut(shape.width * shape.keys);
         let (added, rest) = rest.split_at_mut(shape.width * shape.keys);
         let (alpha, stage) = rest.split_at_mut(shape.width);
+        let v = Values { data: v, strides: [PANEL, shape.keys * PANEL] };
         Slot { k, v, qt, o, m, l, lo, hi, id_high, id_low, p, added, alpha, stage, head_dim: shape.head_dim }
+    }
+}
+
+/// The values of a block of keys: packed as [panel of columns][key][`PANEL`], or as they lie.
+#[derive(Clone, Copy)]
+pub struct Values<'a> {
+    data: &'a [f32],
+    /// From a key to the next, and from a panel of columns to the next.
+    strides: [usize; 2],
+}
+
+impl<'a> Values<'a> {
+    /// Rows of whole tiles at a distance.
+    pub fn lying(data: &'a [f32], stride: usize) -> Values<'a> {
+        Values { data, strides: [stride, PANEL] }
+    }
+
+    /// The columns from number `at` on, and the distance between keys.
+    #[inline(always)]
+    fn columns(&self, key: usize, at: usize) -> (&'a [f32], usize) {
+        let [row, panel] = self.strides;
+        (&self.data[at / PANEL * panel + key * row + at % PANEL..], row)
     }
 }
 
@@ -86,8 +109,7 @@ impl<'a> Memory<'a> {
 pub struct Slot<'a> {
     /// The packed keys: [panel of keys][head_dim][`PANEL`].
     pub k: &'a [f32],
-    /// The packed values: [panel of columns][key][`PANEL`].
-    pub v: &'a [f32],
+    pub v: Values<'a>,
     /// Queries, scaled by softmax_scale · log2 e: [head_dim][lane].
     pub qt: &'a mut [f32],
     /// The result before division: [head_dim, rounded up][lane].
@@ -247,7 +269,6 @@ fn accumulate<S: Simd, const MR: usize, const NV: usize>(
     slot: &mut Slot<'_>,
 ) {
     let (n, width) = (keys.len(), NV * S::LANES);
-    let panel = slot.v.len() / slot.head_dim.div_ceil(PANEL);
     let shares = ahead.each_ref().map(|rows| rows.left.div_ceil(slot.o.len() / (MR * width)));
     for (tile, o) in slot.o.chunks_exact_mut(MR * width).enumerate() {
         for (rows, share) in ahead.iter_mut().zip(shares) {
@@ -265,8 +286,8 @@ fn accumulate<S: Simd, const MR: usize, const NV: usize>(
             }
         }
         let at = tile * MR;
-        let columns = &slot.v[at / PANEL * panel..][keys.start * PANEL..keys.end * PANEL];
-        let acc = weigh::<S, MR, NV>(s, acc, (&columns[at % PANEL..], PANEL), (&slot.p[..n * width], width));
+        let columns = slot.v.columns(keys.start, at);
+        let acc = weigh::<S, MR, NV>(s, acc, columns, (&slot.p[..n * width], width));
         for i in 0..MR {
             for v in 0..NV {
                 s.store(acc[i][v], &mut o[i * width + v * S::LANES..]);

@@ -20,11 +20,11 @@
 #![allow(unsafe_code)] // parts write rows of the results that lie apart
 
 use super::BIAS;
-use super::block::{self, Ahead, Mask, Memory, Shape, Slot};
+use super::block::{self, Ahead, Mask, Memory, Shape, Slot, Values};
 use crate::backend::cpu::simd::{Lane, MAX_LANES, Simd};
 use crate::backend::cpu::{Caps, Cpu};
 use crate::backend::{Backend, Kernel, Launch};
-use crate::dtype::Elem;
+use crate::dtype::{DType, Elem};
 use crate::error::{Result, Unsupported};
 use crate::ops::attend::cpu::{
     Masks, PANEL, Rows, Scattered, Soon, halves, max_nv, share, spread, turn, turn_eight, widen,
@@ -88,17 +88,11 @@ fn run<S: Simd, T: Lane, O: Lane>(s: S, op: &Attention, l: &mut Launch<'_, Cpu>)
     let parts = PARTS.div_ceil(heads).min(vectors.div_ceil(max_nv::<S>()));
     let parts = parts.max(vectors.div_ceil(shape(op).lanes / S::LANES));
     let given = Given { masks: &masks, q, k, v };
+    let of_head = |head: usize| (head / op.heads_kv, head % op.heads_kv);
     l.pool().run(heads * parts, |i| {
         // The last queries first: with a causal mask they take the longest.
-        let (part, head) = (parts - 1 - i / heads, i % heads);
-        let part = Part {
-            given: &given,
-            out: &out,
-            lse: lse.as_ref(),
-            b: head / op.heads_kv,
-            h: head % op.heads_kv,
-            vectors: share(vectors, parts, part),
-        };
+        let (part, (b, h)) = (parts - 1 - i / heads, of_head(i % heads));
+        let part = Part { given: &given, out: &out, lse: lse.as_ref(), b, h, vectors: share(vectors, parts, part) };
         let memory = lock().pop().expect("there is memory for each thread");
         part.attend(s, &mut Memory::new(memory, shape(op)));
         lock().push(memory);
@@ -140,13 +134,19 @@ impl<T: Lane, O: Lane> Part<'_, T, O> {
                 queries
             })
             .collect();
-        let mut next = keys_of_block(masks.op.len_k, some.start / BK);
-        self.ahead(next.start..some.end.min(next.end)).iter_mut().for_each(|rows| rows.fetch(BK + PANEL));
+        let mut next = keys_of_block(masks.op.len_k, some.start.min(some.end) / BK);
+        let [k, v] = self.ahead(next.start..some.end.min(next.end).max(next.start));
+        let q = blocks.first().map_or(Soon::NONE, |queries| queries.operands(&self.given.q));
+        [q, k, v].iter_mut().for_each(|rows| rows.fetch(rows.left));
+        // Values that are read once are not worth packing.
+        let whole_tiles = masks.op.head_dim.is_multiple_of(8) && masks.padding(self.b).is_none();
+        let as_they_lie = T::DTYPE == DType::F32 && blocks.len() == 1 && whole_tiles;
         while next.start < some.end {
             let keys = next.start..some.end.min(next.end);
-            pack(s, self.given, (self.b, self.h), keys.clone(), memory.keys());
+            pack(s, self.given, (self.b, self.h), keys.clone(), !as_they_lie, memory.keys());
             next = keys_of_block(masks.op.len_k, next.start / BK + 1);
             next.start = next.start.max(keys.end);
+            let after = next.start..some.end.min(next.end).max(next.start);
             for (i, queries) in blocks.iter().enumerate() {
                 let mut slot = memory.slot(&queries.lanes);
                 // Tiles begin at a multiple of 8 keys.
@@ -155,18 +155,21 @@ impl<T: Lane, O: Lane> Part<'_, T, O> {
                 if at.start >= at.end {
                     continue;
                 }
+                let of_block = share(after.len(), blocks.len(), i);
                 let (first, last) = (keys.start <= queries.some.start, keys.end >= queries.some.end);
                 if first {
                     load(s, queries, &self.given.q, &mut slot);
                 }
-                let after = next.start..some.end.min(next.end).max(next.start);
-                let of_block = share(after.len(), blocks.len(), i);
                 let [k, v] = self.ahead(after.start + of_block.start..after.start + of_block.end);
                 let other = match blocks.get(i + 1) {
                     _ if last => queries.results(self.out),
                     Some(queries) if first => queries.operands(&self.given.q),
                     _ => Soon::NONE,
                 };
+                if as_they_lie {
+                    let v = &self.given.v;
+                    slot.v = Values::lying(bytemuck::cast_slice(v.from(self.b, keys.start, self.h)), v.strides[1]);
+                }
                 queries.meet(s, at, keys.start, first, &mut [k, v, other], &mut slot);
                 if last {
                     finish(s, queries, self.out, self.lse, &mut slot);
@@ -194,7 +197,7 @@ fn keys_of_block(len_k: usize, block: usize) -> Range<usize> {
 
 simd_fn! {
 /// Widens some keys and their values, and turns the keys: see [`Slot`] for the layout.
-fn pack[S, T: Lane](s, given: &Given<'_, T>, at: (usize, usize), keys: Range<usize>, to: [&mut [f32]; 3]) {
+fn pack[S, T: Lane](s, given: &Given<'_, T>, at: (usize, usize), keys: Range<usize>, values: bool, to: [&mut [f32]; 3]) {
     let [to_k, to_v, stage] = to;
     let ((b, h), d) = (at, given.masks.op.head_dim);
     let padding = given.masks.padding(b);
@@ -208,7 +211,7 @@ fn pack[S, T: Lane](s, given: &Given<'_, T>, at: (usize, usize), keys: Range<usi
         turn_eight(s, direct, row, 1.0, stage, (to, PANEL, d));
     }
     let panel = to_v.len() / d.div_ceil(PANEL);
-    for (i, key) in keys.enumerate() {
+    for (i, key) in keys.enumerate().filter(|_| values) {
         spread(s, there(key).then(|| given.v.row(b, key, h)), i, to_v, panel);
     }
 }

@@ -32,6 +32,8 @@ const BK: usize = 64;
 const MAX_ROWS: usize = 16;
 /// Queries per key head up to which this beats the flash kernel, which fills vectors with queries.
 const SUITS_ROWS: usize = 8;
+/// Bytes between what is read and what is asked for.
+const AHEAD_BYTES: usize = 8192;
 /// Bytes of neighbouring rows that a part reads at a time, where heads are neighbours: a page.
 const RUN_BYTES: usize = 4096;
 
@@ -135,11 +137,19 @@ simd_fn! {
             head.l.fill(0.0);
         }
         let padding = part.masks.padding(b);
+        // Keys from what is read to what is asked for.
+        let ahead = AHEAD_BYTES.div_ceil(part.heads.len() * d * size_of::<T>());
+        let soon = |rows: &Rows<'_, T>, key: usize, h: usize| {
+            if key + ahead < op.len_k {
+                rows.soon(b, key + ahead, h, 1).fetch(1);
+            }
+        };
         for from in part.keys.clone().step_by(BK) {
             let n = BK.min(part.keys.end - from);
             for j in 0..n {
                 for (memory, h) in memory.chunks_exact_mut(len).zip(part.heads.clone()) {
                     let head = Head::new(memory, rows, d);
+                    soon(&part.k, from + j, h);
                     dots::<S, T>(s, part.k.row(b, from + j, h), head.q, &mut head.p[j..]);
                 }
             }
@@ -153,6 +163,7 @@ simd_fn! {
             for j in (0..n).filter(|j| padding.is_none_or(|p| p[from + j] != 0)) {
                 for (memory, h) in memory.chunks_exact_mut(len).zip(part.heads.clone()) {
                     let head = Head::new(memory, rows, d);
+                    soon(&part.v, from + j, h);
                     add::<S, T>(s, part.v.row(b, from + j, h), &head.p[j..], head.acc);
                 }
             }

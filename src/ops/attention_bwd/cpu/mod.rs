@@ -74,19 +74,24 @@ fn launch<S: Simd>(_: &Kernel<Cpu, AttentionBwd>, op: &AttentionBwd, l: &mut Lau
     with_float!(op.dtype, T => run::<S, T>(s, op, l, slots, delta))
 }
 
-/// Rows of `delta` in a part of the work.
-const DELTAS: usize = 256;
+/// Queries whose deltas are a part of the work.
+const DELTAS: usize = 32;
 
-/// `delta = rowsum(dout ∘ out) - dlse`
+/// `delta = rowsum(dout ∘ out) - dlse`, in the order of the rows in memory, not of `delta` [batch, heads, queries].
 fn deltas<S: Simd, O: Lane>(s: S, op: &AttentionBwd, l: &Launch<'_, Cpu>, delta: &mut [f32]) {
     let attend = &op.attend();
     let (out, dout, dlse) =
         (Rows::<O>::new(attend, l, OUT), Rows::<f32>::new(attend, l, DOUT), l.optional::<f32>(DLSE));
-    l.pool().chunks_mut(delta, DELTAS, |part, delta| {
-        for (n, delta) in delta.iter_mut().enumerate() {
-            let row = part * DELTAS + n;
-            let (b, h, i) = (row / op.len_q / op.heads_q, row / op.len_q % op.heads_q, row % op.len_q);
-            *delta = block::dot(s, dout.row(b, i, h), out.row(b, i, h)) - dlse.map_or(0.0, |dlse| dlse[row]);
+    let (delta, parts) = (Scattered::new(Some(delta)), op.len_q.div_ceil(DELTAS));
+    l.pool().run(op.batch * parts, |part| {
+        let (b, first) = (part / parts, part % parts * DELTAS);
+        for i in first..op.len_q.min(first + DELTAS) {
+            for h in 0..op.heads_q {
+                let at = (b * op.heads_q + h) * op.len_q + i;
+                // SAFETY: this part alone has this query.
+                let to = unsafe { delta.get(at, 1) };
+                to[0] = block::dot(s, dout.row(b, i, h), out.row(b, i, h)) - dlse.map_or(0.0, |dlse| dlse[at]);
+            }
         }
     });
 }
@@ -181,6 +186,9 @@ struct Gradients {
     dbias: Scattered<f32>,
 }
 
+/// Rows that are asked for before they are wanted.
+const FETCHED: usize = 24;
+
 /// The strips of a span of `keys` keys: as few and as even as the register tile allows.
 fn strips<S: Simd>(keys: usize) -> impl Iterator<Item = Range<usize>> {
     let vectors = keys / S::LANES;
@@ -203,8 +211,12 @@ fn load_keys[S, T: Lane](s, masks: &Masks<'_>, given: &Given<'_, T>, at: (usize,
         (slot.place[lane], slot.there[lane]) = (key as f32, f32::from(u8::from(there)));
         (slot.key_high[lane], slot.key_low[lane]) = halves(id);
     }
+    let soon = |rows: &Rows<'_, T>| rows.soon(b, span.start, h, span.end.min(op.len_k) - span.start);
+    let mut soon = [soon(&given.k), soon(&given.v)];
+    soon.iter_mut().for_each(|rows| rows.fetch(FETCHED));
     for strip in strips::<S>(span.len()) {
         let of_strip = strip.start * d..strip.end * d;
+        soon.iter_mut().for_each(|rows| rows.fetch(strip.len()));
         for (rows, to) in [(&given.k, &mut *slot.kt), (&given.v, &mut *slot.vt)] {
             for lane in strip.clone().step_by(8) {
                 let all = slot.there[lane..lane + 8].iter().all(|&there| there > 0.0);
@@ -410,15 +422,19 @@ unsafe fn finish<S: Simd>(
     slot: &mut Slot<'_>,
 ) {
     let d = op.head_dim;
+    let place = |key: usize| ((b * op.len_k + key) * op.heads_kv + h) * d;
     let both = [(&gradients.dk, &*slot.dkt, op.scale()), (&gradients.dv, &*slot.dvt, 1.0)];
     for (to, from, factor) in both {
+        let mut soon = to.soon(place(span.start), op.heads_kv * d, d, span.end.min(op.len_k) - span.start);
+        soon.fetch(FETCHED);
         for strip in strips::<S>(span.len()) {
             for lane in strip.clone().step_by(8) {
+                soon.fetch(8);
                 turn(s, &from[strip.start * d + lane - strip.start..], strip.len(), (d, 8), 1.0, slot.stage, d);
                 let keys = span.start + lane..op.len_k.min(span.start + lane + 8);
                 for (key, row) in keys.zip(slot.stage.chunks_exact(d)) {
                     // SAFETY: what this function demands.
-                    let to = unsafe { to.get(((b * op.len_k + key) * op.heads_kv + h) * d, d) };
+                    let to = unsafe { to.get(place(key), d) };
                     widen(s, row, factor, to);
                 }
             }
