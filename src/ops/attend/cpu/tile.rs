@@ -13,6 +13,30 @@ use crate::backend::cpu::simd::{Isa, Simd};
 /// A tile of accumulators.
 pub type Tile<S, const MR: usize, const NV: usize> = [[<S as Simd>::V; NV]; MR];
 
+/// `tile[i] = Σ_t rows[i][t] · columns[t]`, with `columns` [t][NV vectors].
+#[inline(always)]
+pub fn dots<S: Simd, const MR: usize, const NV: usize>(s: S, rows: [&[f32]; MR], columns: &[f32]) -> Tile<S, MR, NV> {
+    let mut acc = [[s.zero(); NV]; MR];
+    let depth = columns.len() / (NV * S::LANES);
+    let mut cut: [&[f32]; MR] = [&[]; MR];
+    for i in 0..MR {
+        cut[i] = &rows[i][..depth];
+    }
+    for (t, b) in (0..depth).zip(columns.chunks_exact(NV * S::LANES)) {
+        let mut column = [s.zero(); NV];
+        for v in 0..NV {
+            column[v] = s.load(&b[v * S::LANES..]);
+        }
+        for i in 0..MR {
+            let a = s.splat(cut[i][t]);
+            for v in 0..NV {
+                acc[i][v] = s.fma(a, column[v], acc[i][v]);
+            }
+        }
+    }
+    acc
+}
+
 /// `tile[i] += Σ_j rows[j][i] · columns[j]`, with rows of both at a distance, and NV vectors in one of `columns`.
 #[inline(always)]
 pub fn weigh<S: Simd, const MR: usize, const NV: usize>(

@@ -4,7 +4,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use crate::backend::cpu::simd::{Lane, Simd, math};
-use crate::ops::attend::cpu::tile::weigh;
+use crate::ops::attend::cpu::tile::{dots, weigh};
 use crate::ops::attend::cpu::{PANEL, Soon, exp2, halves};
 use crate::simd_fn;
 use std::ops::Range;
@@ -79,8 +79,17 @@ impl<'a> Memory<'a> {
         let (added, rest) = rest.split_at_mut(shape.width * shape.keys);
         let (alpha, stage) = rest.split_at_mut(shape.width);
         let v = Values { data: v, strides: [PANEL, shape.keys * PANEL] };
+        let k = Keys { data: k, stride: None };
         Slot { k, v, qt, o, m, l, lo, hi, id_high, id_low, p, added, alpha, stage, head_dim: shape.head_dim }
     }
+}
+
+/// A block of keys: packed as [panel of keys][head_dim][`PANEL`], or as rows at a distance.
+#[derive(Clone, Copy)]
+pub struct Keys<'a> {
+    pub data: &'a [f32],
+    /// Between rows.
+    pub stride: Option<usize>,
 }
 
 /// The values of a block of keys: packed as [panel of columns][key][`PANEL`], or as they lie.
@@ -107,8 +116,7 @@ impl<'a> Values<'a> {
 
 /// The working memory of a block of queries.
 pub struct Slot<'a> {
-    /// The packed keys: [panel of keys][head_dim][`PANEL`].
-    pub k: &'a [f32],
+    pub k: Keys<'a>,
     pub v: Values<'a>,
     /// Queries, scaled by softmax_scale · log2 e: [head_dim][lane].
     pub qt: &'a mut [f32],
@@ -206,9 +214,17 @@ fn scores<S: Simd, const MR: usize, const NV: usize>(
     for j in (0..n).step_by(MR) {
         ahead[0].fetch(share);
         // What lies beyond the last key is computed with the others and dropped.
-        let key = at.start + j;
-        let keys = &slot.k[key / PANEL * PANEL * d..][..PANEL * d][key % PANEL..];
-        let tile = weigh::<S, MR, NV>(s, [[s.zero(); NV]; MR], (keys, PANEL), (&slot.qt[..d * width], width));
+        let (key, qt) = (at.start + j, &slot.qt[..d * width]);
+        let tile = if let Some(stride) = slot.k.stride {
+            let mut rows: [&[f32]; MR] = [&[]; MR];
+            for i in 0..MR {
+                rows[i] = &slot.k.data[(key + i).min(at.end - 1) * stride..];
+            }
+            dots::<S, MR, NV>(s, rows, qt)
+        } else {
+            let keys = &slot.k.data[key / PANEL * PANEL * d..][..PANEL * d][key % PANEL..];
+            weigh::<S, MR, NV>(s, [[s.zero(); NV]; MR], (keys, PANEL), (qt, width))
+        };
         let p = &mut slot.p[j * width..(j + MR) * width];
         for i in 0..MR {
             for v in 0..NV {

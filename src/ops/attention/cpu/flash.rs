@@ -20,7 +20,7 @@
 #![allow(unsafe_code)] // parts write rows of the results that lie apart
 
 use super::BIAS;
-use super::block::{self, Ahead, Mask, Memory, Shape, Slot, Values};
+use super::block::{self, Ahead, Keys, Mask, Memory, Shape, Slot, Values};
 use crate::backend::cpu::simd::{Lane, MAX_LANES, Simd};
 use crate::backend::cpu::{Caps, Cpu};
 use crate::backend::{Backend, Kernel, Launch};
@@ -118,7 +118,7 @@ struct Part<'a, T, O> {
     vectors: Range<usize>,
 }
 
-impl<T: Lane, O: Lane> Part<'_, T, O> {
+impl<'a, T: Lane, O: Lane> Part<'a, T, O> {
     fn attend<S: Simd>(&self, s: S, memory: &mut Memory<'_>) {
         let (masks, vectors) = (self.given.masks, &self.vectors);
         let blocks = vectors.len().div_ceil(max_nv::<S>());
@@ -138,12 +138,14 @@ impl<T: Lane, O: Lane> Part<'_, T, O> {
         let [k, v] = self.ahead(next.start..some.end.min(next.end).max(next.start));
         let q = blocks.first().map_or(Soon::NONE, |queries| queries.operands(&self.given.q));
         [q, k, v].iter_mut().for_each(|rows| rows.fetch(rows.left));
-        // Values that are read once are not worth packing.
-        let whole_tiles = masks.op.head_dim.is_multiple_of(8) && masks.padding(self.b).is_none();
-        let as_they_lie = T::DTYPE == DType::F32 && blocks.len() == 1 && whole_tiles;
+        // What is read once is not worth packing: keys and values are then read as they lie, or widened row by row.
+        let once = blocks.len() == 1 && masks.op.head_dim.is_multiple_of(8);
+        let as_they_lie = once && T::DTYPE == DType::F32 && masks.padding(self.b).is_none();
         while next.start < some.end {
             let keys = next.start..some.end.min(next.end);
-            pack(s, self.given, (self.b, self.h), keys.clone(), !as_they_lie, memory.keys());
+            if !as_they_lie {
+                pack(s, self.given, (self.b, self.h), keys.clone(), !once, memory.keys());
+            }
             next = keys_of_block(masks.op.len_k, next.start / BK + 1);
             next.start = next.start.max(keys.end);
             let after = next.start..some.end.min(next.end).max(next.start);
@@ -167,8 +169,13 @@ impl<T: Lane, O: Lane> Part<'_, T, O> {
                     _ => Soon::NONE,
                 };
                 if as_they_lie {
-                    let v = &self.given.v;
-                    slot.v = Values::lying(bytemuck::cast_slice(v.from(self.b, keys.start, self.h)), v.strides[1]);
+                    let Given { k, v, .. } = self.given;
+                    let from =
+                        |rows: &Rows<'a, T>| bytemuck::cast_slice::<T, f32>(rows.from(self.b, keys.start, self.h));
+                    slot.k = Keys { data: from(k), stride: Some(k.strides[1]) };
+                    slot.v = Values::lying(from(v), v.strides[1]);
+                } else if once {
+                    slot.k.stride = Some(masks.op.head_dim);
                 }
                 queries.meet(s, at, keys.start, first, &mut [k, v, other], &mut slot);
                 if last {
@@ -196,14 +203,14 @@ fn keys_of_block(len_k: usize, block: usize) -> Range<usize> {
 }
 
 simd_fn! {
-/// Widens some keys and their values, and turns the keys: see [`Slot`] for the layout.
-fn pack[S, T: Lane](s, given: &Given<'_, T>, at: (usize, usize), keys: Range<usize>, values: bool, to: [&mut [f32]; 3]) {
+/// Widens some keys and their values, and turns the keys if wanted: see [`Slot`] for the layout.
+fn pack[S, T: Lane](s, given: &Given<'_, T>, at: (usize, usize), keys: Range<usize>, turned: bool, to: [&mut [f32]; 3]) {
     let [to_k, to_v, stage] = to;
     let ((b, h), d) = (at, given.masks.op.head_dim);
     let padding = given.masks.padding(b);
     // What is hidden may be anything, and 0 · NaN is not 0.
     let there = |key: usize| padding.is_none_or(|p| p[key] != 0);
-    for (i, first) in keys.clone().step_by(8).enumerate() {
+    for (i, first) in keys.clone().step_by(8).enumerate().filter(|_| turned) {
         let to = &mut to_k[i * 8 / PANEL * PANEL * d..][..PANEL * d][i * 8 % PANEL..];
         let all = padding.is_none() && first + 8 <= keys.end;
         let direct = all.then(|| (given.k.from(b, first, h), given.k.strides[1]));
@@ -211,8 +218,16 @@ fn pack[S, T: Lane](s, given: &Given<'_, T>, at: (usize, usize), keys: Range<usi
         turn_eight(s, direct, row, 1.0, stage, (to, PANEL, d));
     }
     let panel = to_v.len() / d.div_ceil(PANEL);
-    for (i, key) in keys.enumerate().filter(|_| values) {
+    for (i, key) in keys.enumerate() {
         spread(s, there(key).then(|| given.v.row(b, key, h)), i, to_v, panel);
+        let to_k = &mut to_k[i * d..(i + 1) * d];
+        if turned {
+            continue;
+        } else if there(key) {
+            widen(s, given.k.row(b, key, h), 1.0, to_k);
+        } else {
+            to_k.fill(0.0);
+        }
     }
 }
 }
