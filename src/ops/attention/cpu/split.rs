@@ -8,6 +8,11 @@
 //! weights 2^(s - m); then the values, added up with their weights. Each part leaves (m, l, acc) of its rows in the
 //! workspace; a second loop merges them per query, in the order of the keys.
 //!
+//! Reading: a run of neighbouring rows is at most a page, and the hardware prefetcher begins anew on every page; so each row
+//! asks for the one `AHEAD_BYTES` further. One thread, 32 heads of 4096 keys, 128, memory shared with busy neighbours, four
+//! rounds: f32 33 to 41 ms become 25 to 33, bf16 18 to 24 become 10 to 18. Distances of 4, 8 and 16 KiB are equal; runs of
+//! 16 KiB instead of 4 are equal with f32 and 1.6 times slower with bf16.
+//!
 //! Workspace of a head in a part: [q][acc][scores] of its rows, then m and l. Parts depend on the problem and its strides
 //! alone. Bound: memory; keys and values are read once.
 

@@ -4,21 +4,33 @@
 //! contiguous rows at any distance, likewise `bias`; the rest and the results contiguous.
 //!
 //! Algorithm (FlashAttention-2, arXiv 2307.08691, algorithm 2, with 2^x for e^x and the lanes of vectors for keys): first
-//! delta = rowsum(dO ∘ O) - dlse. Then a part of the work is a span of up to `KEYS` keys of a head. Keys and values are
+//! delta = rowsum(dO ∘ O) - dlse. Then a part of the work is a span of the keys of a head ([`keys`]). Keys and values are
 //! widened and transposed once, to Kᵀ and Vᵀ [head_dim][strip], a strip being up to three vectors of keys. For each block
-//! of up to `QUERIES` rows (queries of all heads of the group, one after the other), from the last to the first, and each
-//! strip that some of them see: P = 2^(Q · Kᵀ - lse), masked (`weights`); dS = P ∘ (dO · Vᵀ - delta) (`slopes`);
-//! dVᵀ += dOᵀ · P and dKᵀ += Qᵀ · dS (`accumulate`); and after the last strip dQ += dS · K. So every score is computed once
-//! (five products), and nothing of the size of all scores is stored.
+//! of up to `QUERIES` rows (queries of all heads of the group, one after the other), from the last to the first: queries and
+//! dO are packed both ways, since both products broadcast them, eight values side by side; then, for each strip that some
+//! of them see: P = 2^(Q · Kᵀ - lse), masked (`weights`); dS = P ∘ (dO · Vᵀ - delta) (`slopes`); dVᵀ += dOᵀ · P and
+//! dKᵀ += Qᵀ · dS (`accumulate`); dQ += dS · K (`to_queries`). So every score is computed once (five products), and nothing of
+//! the size of all scores is stored.
 //!
 //! Spans of a head add to the same rows of dQ: they take turns, in the order of the keys (`Turns`), so that bits depend on
 //! nothing but the problem. Parts are taken in the order of their spans, all heads of one span first, so a part waits
 //! only where heads are fewer than threads, and then for a block's time. Where heads or sequences share a bias whose
 //! gradient is wanted, one part does all of them.
 //!
-//! Tunables: KEYS a multiple of every strip (48, 24, 8), QUERIES of every tile (8, 6, 4). Workspace of a thread with
-//! head_dim 128: Kᵀ, Vᵀ, dKᵀ, dVᵀ, K 120 KiB each, P and dS 68 KiB each, Q and dO 40 KiB each: the L2 cache. Of those, a
-//! strip's product uses 24 KiB again and again. Bound: FMA.
+//! Blocking, with AVX-512, head_dim 64 / 128 and 48 KiB of L1, 2 MiB of L2. L1: a product uses a strip of Kᵀ, Vᵀ, dKᵀ or dVᵀ
+//! of 12 / 24 KiB, P and dS of a strip 13.5 KiB each, and a panel of 16 queries 4 / 8 KiB. L2: Kᵀ, Vᵀ, dKᵀ, dVᵀ and K of a span,
+//! up to `SPAN_BYTES`: 624 / 288 keys; a larger span reads queries and dO, and adds to dQ, less often. Rows of the operands lie
+//! pages apart and are asked for ahead ([`Soon`](crate::ops::attend::cpu::Soon)). Tunables: `STRIPS` a multiple of every strip
+//! (48, 24, 8), `QUERIES` of 8.
+//!
+//! Bound: FMA; a vector of scores takes 5 · head_dim / 2 cycles of products and about 12 for exponential, slope and their
+//! stores: 93 % at most with head_dim 64. Measured with one thread of a Sapphire Rapids VM: 82 % for 577 x 577 x 64 in
+//! cache, of which 36.06 vectors of keys that fill 37 cost 2.5 %.
+//!
+//! Tried and lost, in cache, 577 x 577 x 64 (1.46 ms) and 384 x 384 x 128 (1.30 ms):
+//! - spans of 240 keys with P and dS of a whole span, dQ in one go, and queries as they lie: 1.53 and 1.28 ms; 16 heads of the
+//!   first with rows 4 KiB apart: 29 ms instead of 28, with memory shared with busy neighbours 81 to 92 instead of 56 to 68;
+//! - QUERIES 48: 1.47 and 1.29 ms, 96: 1.46 and 1.29 ms, 144: 1.45 and 1.31 ms.
 #![allow(unsafe_code)] // parts write rows of the results that lie apart
 
 mod block;
