@@ -79,8 +79,9 @@ pub fn padded(head_dim: usize) -> usize {
     head_dim.next_multiple_of(PANEL)
 }
 
-/// Rows of queries that there is room for: whole panels, because tiles reach beyond the last.
-pub const ROOM: usize = QUERIES.next_multiple_of(PANEL);
+/// Rows of queries that there is room for: whole panels, and tiles of up to eight that begin
+/// anywhere reach beyond the last.
+pub const ROOM: usize = (QUERIES + 7).next_multiple_of(PANEL);
 
 impl<'a> Slot<'a> {
     /// The f32 values that a slot takes.
