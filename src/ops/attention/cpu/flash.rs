@@ -23,8 +23,8 @@
 //! - L1, scores: Qᵀ 12 / 24 KiB stays, a panel of 16 keys 4 / 8 KiB and the new rows of P stream: with BK 64 P has 12 KiB.
 //! - L1, results: P 12 KiB stays, a panel of 16 columns 4 KiB and a tile of Oᵀ 1.5 KiB stream.
 //! - L2: Qᵀ and Oᵀ of a part up to `HELD_BYTES`, that is 512 / 256 queries; packed keys and values 40 / 80 KiB. Packing takes
-//!   about 30 cycles a row of 64 values, against 64 for a vector of queries to meet the key and its value: 3 % for 16
-//!   vectors, which bounds `MAX_HELD` from below.
+//!   about 23 cycles for a row of 64 values, twice for a key, against 64 for a vector of queries to meet the key and its
+//!   value: 4 % for 16 vectors, 2 % for 32.
 //! - Up to `PANEL` keys beyond the last whole block join it (197 = 64 + 64 + 69, 577 = 8 · 64 + 65).
 //!
 //! Bound: FMA. With head_dim 64 a vector of scores takes 64 cycles of products and 7 of exponentials (see `exp.rs`), so
