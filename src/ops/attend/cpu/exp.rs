@@ -21,7 +21,7 @@ fn scaled<S: Simd>(_: S, x: S::V) -> S::V {
 /// With AVX-512: 2^x = 2^n · 2^f with f = x - n in [-1/2, 1/2]; the polynomial is a minimax fit with relative error 9.3e-8.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-fn scaled<S: Simd>(s: S, x: S::V) -> S::V {
+fn scaled<S: Simd>(_: S, x: S::V) -> S::V {
     use std::arch::x86_64::*;
     assert!(S::ISA == Isa::Avx512 && size_of::<S::V>() == size_of::<__m512>());
     // SAFETY: a value of such an `S` exists only where the processor has AVX-512 F and DQ, and its vector is `__m512`.

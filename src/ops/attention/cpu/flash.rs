@@ -48,7 +48,7 @@ use super::BIAS;
 use super::block::{self, Ahead, Keys, Mask, Memory, Shape, Slot, Values};
 use crate::backend::cpu::simd::{Lane, MAX_LANES, Simd};
 use crate::backend::cpu::{Caps, Cpu};
-use crate::backend::{Backend, Kernel, Launch};
+use crate::backend::{Kernel, Launch};
 use crate::dtype::{DType, Elem};
 use crate::error::{Result, Unsupported};
 use crate::ops::attend::cpu::{
