@@ -2,11 +2,9 @@
 //! are written by different parts of the work.
 #![allow(unsafe_code)] // parts write rows of the results that lie apart
 
-mod exp;
 mod soon;
 pub mod tile;
 
-pub use exp::exp2;
 pub use soon::Soon;
 
 use super::Attend;

@@ -5,7 +5,7 @@
 
 use crate::backend::cpu::simd::{Lane, Simd, math};
 use crate::ops::attend::cpu::tile::{dots, weigh};
-use crate::ops::attend::cpu::{PANEL, Soon, exp2, halves};
+use crate::ops::attend::cpu::{PANEL, Soon, halves};
 use crate::simd_fn;
 use std::ops::Range;
 
@@ -182,7 +182,7 @@ simd_fn! {
         }
         for p in slot.p[..n * width].chunks_exact_mut(width) {
             for v in 0..NV {
-                let weight = exp2(s, s.sub(s.load(&p[v * S::LANES..]), base[v]));
+                let weight = math::exp2(s, s.sub(s.load(&p[v * S::LANES..]), base[v]));
                 sum[v] = s.add(sum[v], weight);
                 s.store(weight, &mut p[v * S::LANES..]);
             }

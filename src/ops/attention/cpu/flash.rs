@@ -27,7 +27,7 @@
 //!   value: 4 % for 16 vectors, 2 % for 32.
 //! - Up to `PANEL` keys beyond the last whole block join it (197 = 64 + 64 + 69, 577 = 8 · 64 + 65).
 //!
-//! Bound: FMA. With head_dim 64 a vector of scores takes 64 cycles of products and 7 of exponentials (see `exp.rs`), so
+//! Bound: FMA. With head_dim 64 a vector of scores takes 64 cycles of products and 6 of exponentials (`math::exp2`), so
 //! 90 % of the peak is the most; 95 % with 128. Measured with one thread of a Sapphire Rapids VM, 8 heads of 192 x 192, 64:
 //! 73 %, of which the two products and the exponentials are at that bound to 2 %; the rest is 8 % transpositions (bound by
 //! L1's misses, not by shuffles), 3 % packing, 2 % results, 2 % asking for rows, 2 % who sees what. 197 queries fill 208 lanes:
@@ -47,8 +47,8 @@
 use super::BIAS;
 use super::block::{self, Ahead, Keys, Mask, Memory, Shape, Slot, Values};
 use crate::backend::cpu::simd::{Lane, MAX_LANES, Simd, transpose};
-use crate::backend::cpu::{Caps, Cpu};
-use crate::backend::{Backend, Kernel, Launch};
+use crate::backend::cpu::{Caps, Cpu, Slots};
+use crate::backend::{Kernel, Launch};
 use crate::dtype::{DType, Elem};
 use crate::error::{Result, Unsupported};
 use crate::ops::attend::cpu::{Masks, PANEL, Rows, Scattered, Soon, halves, max_nv, share, spread, turn_eight, widen};
@@ -56,7 +56,6 @@ use crate::ops::attention::Attention;
 use crate::ops::with_float;
 use crate::simd_fn;
 use std::ops::Range;
-use std::sync::Mutex;
 
 /// Keys of a block.
 const BK: usize = 64;
@@ -87,7 +86,7 @@ fn memory_len(op: &Attention) -> usize {
 }
 
 pub fn workspace(op: &Attention, caps: &Caps) -> usize {
-    4 * caps.threads * memory_len(op)
+    Slots::bytes(caps, memory_len(op))
 }
 
 pub fn launch<S: Simd>(_: &Kernel<Cpu, Attention>, op: &Attention, l: &mut Launch<'_, Cpu>) -> Result<()> {
@@ -105,8 +104,7 @@ fn run<S: Simd, T: Lane, O: Lane>(s: S, op: &Attention, l: &mut Launch<'_, Cpu>)
     if heads * rows == 0 {
         return Ok(());
     }
-    let memories = Mutex::new(l.scratch::<f32>().chunks_exact_mut(memory_len(op)).collect::<Vec<_>>());
-    let lock = || memories.lock().unwrap_or_else(|e| e.into_inner());
+    let slots = Slots::new(l.scratch(), memory_len(op));
     let vectors = rows.div_ceil(S::LANES);
     let parts = PARTS.div_ceil(heads).min(vectors.div_ceil(max_nv::<S>()));
     let parts = parts.max(vectors.div_ceil(shape(op).lanes / S::LANES));
@@ -116,9 +114,7 @@ fn run<S: Simd, T: Lane, O: Lane>(s: S, op: &Attention, l: &mut Launch<'_, Cpu>)
         // The last queries first: with a causal mask they take the longest.
         let (part, (b, h)) = (parts - 1 - i / heads, of_head(i % heads));
         let part = Part { given: &given, out: &out, lse: lse.as_ref(), b, h, vectors: share(vectors, parts, part) };
-        let memory = lock().pop().expect("there is memory for each thread");
-        part.attend(s, &mut Memory::new(memory, shape(op)));
-        lock().push(memory);
+        slots.with(|memory| part.attend(s, &mut Memory::new(memory, shape(op))));
     });
     Ok(())
 }

@@ -4,9 +4,9 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::Queries;
-use crate::backend::cpu::simd::{Isa, Lane, Simd};
+use crate::backend::cpu::simd::{Isa, Lane, Simd, math};
 use crate::ops::attend::cpu::tile::weigh;
-use crate::ops::attend::cpu::{PANEL, Soon, exp2};
+use crate::ops::attend::cpu::{PANEL, Soon};
 use crate::simd_fn;
 use std::ops::Range;
 
@@ -208,7 +208,7 @@ fn weights<S: Simd, const MR: usize, const NV: usize>(
             let lse = s.splat(slot.lse[r + i]);
             for v in 0..NV {
                 let x = s.sub(tile[i][v], lse);
-                s.store(if hidden { x } else { exp2(s, x) }, &mut p[i * width + v * S::LANES..]);
+                s.store(if hidden { x } else { math::exp2(s, x) }, &mut p[i * width + v * S::LANES..]);
             }
         }
         if hidden {
@@ -241,7 +241,7 @@ fn conceal<S: Simd, const NV: usize>(s: S, at: usize, rows: Range<usize>, hide: 
                 x = s.select_lt(place, s.splat(slot.lo[row]), hidden, x);
                 x = s.select_lt(place, s.splat(slot.hi[row]), x, hidden);
             }
-            s.store(exp2(s, x), &mut slot.p[p..]);
+            s.store(math::exp2(s, x), &mut slot.p[p..]);
         }
     }
 }

@@ -38,7 +38,7 @@ mod turns;
 
 use super::AttentionBwd;
 use crate::backend::cpu::simd::{Lane, Simd, transpose};
-use crate::backend::cpu::{Caps, Cpu};
+use crate::backend::cpu::{Caps, Cpu, Slots};
 use crate::backend::{Backend, Kernel, Kernels, Launch};
 use crate::dtype::Elem;
 use crate::error::{Result, Unsupported};
@@ -49,7 +49,6 @@ use crate::ops::with_float;
 use crate::{isa_rows, simd_fn};
 use block::{Ahead, Hide, QUERIES, ROOM, Slot, columns, keys, padded};
 use std::ops::Range;
-use std::sync::Mutex;
 use turns::Turns;
 
 /// Places of the operands.
@@ -158,40 +157,39 @@ fn run<S: Simd, T: Lane>(
     let (of_batch, of_heads) = (op.batch / batch, op.heads_kv / heads);
     let groups = of_batch * of_heads;
 
-    let slots = Mutex::new(slots.chunks_exact_mut(Slot::len(op.head_dim)).collect::<Vec<_>>());
-    let lock = || slots.lock().unwrap_or_else(|e| e.into_inner());
+    let slots = Slots::new(slots, Slot::len(op.head_dim));
     l.pool().run(spans * groups, |part| {
-        let _watch = turns.watch();
-        let (number, group) = (part / groups, part % groups);
-        let memory = lock().pop().expect("there is a slot for each thread");
-        let mut slot = Slot::new(memory, op.head_dim);
-        let pairs =
-            (0..batch * heads).map(|i| (group / of_heads * batch + i / heads, group % of_heads * heads + i % heads));
-        for (b, h) in pairs {
-            load_keys(s, &masks, &given, (b, h), span(number), &mut slot);
-            // Queries from the last on: with a causal mask those are the ones that all spans have in common.
-            for block in (0..blocks).rev() {
-                let of_block = share(eights, blocks, block);
-                let (start, end) = (of_block.start * 8, rows.min(of_block.end * 8));
-                let queries =
-                    Queries { masks: &masks, b, h, start, count: end - start, span: span(number), dbias: op.dbias };
-                let seen = queries.place(&given, &mut slot);
-                if seen.start.max(queries.span.start) >= seen.end.min(queries.span.end) {
-                    continue;
+        slots.with(|memory| {
+            let _watch = turns.watch();
+            let (number, group) = (part / groups, part % groups);
+            let mut slot = Slot::new(memory, op.head_dim);
+            let pairs = (0..batch * heads)
+                .map(|i| (group / of_heads * batch + i / heads, group % of_heads * heads + i % heads));
+            for (b, h) in pairs {
+                load_keys(s, &masks, &given, (b, h), span(number), &mut slot);
+                // Queries from the last on: with a causal mask those are the ones that all spans have in common.
+                for block in (0..blocks).rev() {
+                    let of_block = share(eights, blocks, block);
+                    let (start, end) = (of_block.start * 8, rows.min(of_block.end * 8));
+                    let queries =
+                        Queries { masks: &masks, b, h, start, count: end - start, span: span(number), dbias: op.dbias };
+                    let seen = queries.place(&given, &mut slot);
+                    if seen.start.max(queries.span.start) >= seen.end.min(queries.span.end) {
+                        continue;
+                    }
+                    load_queries(s, &queries, &given, &mut slot);
+                    queries.step(s, seen.clone(), queries.ahead(&given, &gradients), &gradients.dbias, &mut slot);
+                    // Turns of a block are those of the spans that it sees.
+                    let first = (0..number).find(|&i| span(i).end > seen.start).unwrap_or(number);
+                    turns.take((b * op.heads_kv + h) * blocks + block, number - first, || {
+                        // SAFETY: a turn ends before the next begins, and no other block has these rows.
+                        unsafe { queries.add(s, &gradients.dq, &slot) }
+                    });
                 }
-                load_queries(s, &queries, &given, &mut slot);
-                queries.step(s, seen.clone(), queries.ahead(&given, &gradients), &gradients.dbias, &mut slot);
-                // Turns of a block are those of the spans that it sees.
-                let first = (0..number).find(|&i| span(i).end > seen.start).unwrap_or(number);
-                turns.take((b * op.heads_kv + h) * blocks + block, number - first, || {
-                    // SAFETY: a turn ends before the next begins, and no other block has these rows.
-                    unsafe { queries.add(s, &gradients.dq, &slot) }
-                });
+                // SAFETY: these keys of this head belong to this part alone.
+                unsafe { finish(s, attend, (b, h), span(number), &gradients, &mut slot) }
             }
-            // SAFETY: these keys of this head belong to this part alone.
-            unsafe { finish(s, attend, (b, h), span(number), &gradients, &mut slot) }
-        }
-        lock().push(memory);
+        })
     });
     Ok(())
 }
