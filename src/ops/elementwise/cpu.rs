@@ -86,7 +86,7 @@ fn parts<S: Simd, I: Lane, O: Lane>(s: S, op: &Elementwise, l: &mut Launch<'_, C
                     block::<S, I, O>(s, op.kind, numbers, operands, streams, out);
                 }
                 None => {
-                    let mut buffers = buffers.get_or_insert_with(|| [[0f32; BLOCK]; 3]).iter_mut();
+                    let mut buffers = buffers.get_or_insert([[0f32; BLOCK]; 3]).iter_mut();
                     let operands = std::array::from_fn(|i| {
                         let buffer = buffers.next().expect("as many as operands");
                         sources[i].fetch(s, &walk, i, at, &mut buffer[..len])

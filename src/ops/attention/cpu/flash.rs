@@ -141,18 +141,17 @@ impl<'a, T: Lane, O: Lane> Part<'a, T, O> {
     fn attend<S: Simd>(&self, s: S, memory: &mut Memory<'_>) {
         let (masks, vectors) = (self.given.masks, &self.vectors);
         let blocks = vectors.len().div_ceil(max_nv::<S>());
-        let mut some = usize::MAX..0;
         let blocks: Vec<_> = (0..blocks)
             .map(|i| {
                 // Vectors are dealt out evenly: 13 are 2 + 3 + 2 + 3 + 3.
                 let of_block = share(vectors.len(), blocks, i);
                 let start = (vectors.start + of_block.start) * S::LANES;
                 let lanes = of_block.start * S::LANES..of_block.end * S::LANES;
-                let queries = Queries::new(masks, (self.b, self.h), start, lanes, memory);
-                some = some.start.min(queries.some.start)..some.end.max(queries.some.end);
-                queries
+                Queries::new(masks, (self.b, self.h), start, lanes, memory)
             })
             .collect();
+        let some = blocks.iter().map(|queries| queries.some.clone());
+        let some = some.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).unwrap_or_default();
         let mut next = keys_of_block(masks.op.len_k, some.start.min(some.end) / BK);
         let [k, v] = self.ahead(next.start..some.end.min(next.end).max(next.start));
         let q = blocks.first().map_or(Soon::NONE, |queries| queries.operands(&self.given.q));
@@ -277,9 +276,10 @@ impl<'a> Queries<'a> {
         memory: &mut Memory<'_>,
     ) -> Queries<'a> {
         let count = (masks.op.rows_per_head() - start).min(lanes.len());
-        let mut queries = Queries { masks, b, h, start, count, lanes, some: usize::MAX..0, all: 0..usize::MAX };
+        let mut queries = Queries { masks, b, h, start, count, lanes, some: 0..0, all: 0..0 };
         let slot = memory.slot(&queries.lanes);
         let mut seen = masks.visible(b, queries.lane(0).1);
+        (queries.some, queries.all) = (seen.clone(), seen.clone());
         for lane in 0..queries.lanes.len() {
             let (_, i) = queries.lane(lane);
             if masks.op.causal || masks.op.window > 0 {
