@@ -7,7 +7,7 @@
 //! `BLOCK`; where rows are long a block ends with its row. Operands that are runs and have the result's dtype are read
 //! where they lie; else each is fetched as f32: a run of f32 is used where it lies, everything else is converted, repeated
 //! or gathered into a buffer. The function runs over four vectors at a time and the result is narrowed; beyond the caches
-//! it is streamed. So there are two loops per function, result and instruction set, not one per pair of dtypes and way of
+//! it is streamed (all three with AVX-512 alone: see `Simd::IS_ROOMY`). So there are two loops per function, result and instruction set, not one per pair of dtypes and way of
 //! lying.
 //!
 //! Budget: three operand buffers and a result of 4 KiB each in L1. Bound: memory; the widest functions cost about 25
@@ -46,9 +46,10 @@ fn supports<S: Simd>(_: &Elementwise, caps: &Caps) -> Result<(), Unsupported> {
 
 fn launch<S: Simd>(_: &Kernel<Cpu, Elementwise>, op: &Elementwise, l: &mut Launch<'_, Cpu>) -> Result<()> {
     let s = S::detect().expect("supports() has checked it");
-    with_lane!(op.out, O => match op.dtype == op.out {
-        true => parts::<S, O, O>(s, op, l),
-        false => parts::<S, f32, O>(s, op, l),
+    with_lane!(op.out, O => if S::IS_ROOMY && op.dtype == op.out {
+        parts::<S, O, O>(s, op, l)
+    } else {
+        parts::<S, f32, O>(s, op, l)
     });
     Ok(())
 }
@@ -178,11 +179,12 @@ simd_fn! {
 simd_fn! {
     /// The function over a block: wide vectors, and what is left in single ones.
     fn block[S, I: Lane, O: Lane](s, kind: Kind, numbers: [f32; 2], operands: [&[I]; 3], streams: bool, out: &mut [O]) {
-        let whole = out.len() - out.len() % (WIDTH * S::LANES);
-        let halves = operands.map(|x| x.split_at(whole.min(x.len())));
-        let (wide, rest) = out.split_at_mut(whole);
-        apply(Wide::<S, WIDTH>(s), kind, numbers, halves.map(|(x, _)| x), streams, wide);
-        apply(s, kind, numbers, halves.map(|(_, x)| x), false, rest);
+        let mut whole = 0;
+        if S::IS_ROOMY {
+            whole = out.len() - out.len() % (WIDTH * S::LANES);
+            apply(Wide::<S, WIDTH>(s), kind, numbers, operands.map(|x| &x[..whole.min(x.len())]), streams, &mut out[..whole]);
+        }
+        apply(s, kind, numbers, operands.map(|x| &x[whole.min(x.len())..]), false, &mut out[whole..]);
     }
 }
 

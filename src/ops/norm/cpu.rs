@@ -5,9 +5,9 @@
 //!
 //! Algorithm, passes over a row that stays in L1: x + residual into the second result; the mean; Σ(x - mean)², so that
 //! no digits are lost where the mean is large; (x - mean)·gain/deviation + offset. A row of 16 bits is widened once, into a
-//! buffer. Four vectors are under way at a time; sums are folded in a fixed order. A modulated row has gain = w·(1 + scale) and offset = b·(1 + scale) + shift, made once per
-//! part and group. Rows are spread over threads in parts of about 32 KiB; a row is never split. Results beyond the caches
-//! are streamed.
+//! buffer. With AVX-512 four vectors are under way at a time; sums are folded in a fixed order. A modulated row has
+//! gain = w·(1 + scale) and offset = b·(1 + scale) + shift, made once per part and group. Rows are spread over threads in
+//! parts of about 32 KiB; a row is never split. Results beyond the caches are streamed.
 //!
 //! Bound: memory (one read, one write). Tried and lost: testing for weight and bias inside the loop over a row.
 
@@ -208,9 +208,10 @@ simd_fn! {
     fn norm_row[S, T: Lane, U: Lane](
         s, x: &[T], n: &Norm, gain: Option<&[f32]>, offset: Option<&[f32]>, kept: &mut [f32], streams: bool, out: &mut [U],
     ) {
-        match x.len() < WIDTH * S::LANES {
-            true => row(s, s, x, n, gain, offset, kept, streams, out),
-            false => row(Wide::<S, WIDTH>(s), s, x, n, gain, offset, kept, streams, out),
+        if S::IS_ROOMY && x.len() >= WIDTH * S::LANES {
+            row(Wide::<S, WIDTH>(s), s, x, n, gain, offset, kept, streams, out);
+        } else {
+            row(s, s, x, n, gain, offset, kept, streams, out);
         }
     }
 }

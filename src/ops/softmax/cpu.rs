@@ -4,8 +4,8 @@
 //!
 //! Algorithm, three passes over a row that stays in L1: the maximum; 2^((x - m)·log2 e), summed; a scaling by 1/sum into the
 //! result. Between passes the row lies in a buffer of f32, so that 16-bit rows are widened once and their exponentials
-//! made once, and summed before they are rounded; those are of 18 bits, others of 24. Four vectors are under way at a
-//! time. Rows are spread over threads in chunks of about 16 KiB of output; a row is never split. Results beyond the
+//! made once, and summed before they are rounded; those are of 18 bits, others of 24. With AVX-512 four vectors are under
+//! way at a time. Rows are spread over threads in chunks of about 16 KiB of output; a row is never split. Results beyond the
 //! caches are streamed.
 //!
 //! Bound: memory (one read, one write); the exponential costs 15 instructions per vector, 13 for 16 bits, and rounding to
@@ -62,9 +62,10 @@ fn launch<S: Simd>(_: &Kernel<Cpu, Softmax>, op: &Softmax, l: &mut Launch<'_, Cp
 simd_fn! {
     /// One row. `kept` has room for it in whole wide vectors.
     fn softmax_row[S, T: Lane](s, x: &[T], next: &[T], kept: &mut [f32], streams: bool, out: &mut [T]) {
-        match x.len() < WIDTH * S::LANES {
-            true => row(s, s, x, next, kept, streams, out),
-            false => row(Wide::<S, WIDTH>(s), s, x, next, kept, streams, out),
+        if S::IS_ROOMY && x.len() >= WIDTH * S::LANES {
+            row(Wide::<S, WIDTH>(s), s, x, next, kept, streams, out);
+        } else {
+            row(s, s, x, next, kept, streams, out);
         }
     }
 }

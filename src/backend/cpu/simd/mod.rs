@@ -57,6 +57,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
     const LANES: usize;
     /// A vector of `LANES` f32.
     type V: Copy;
+    /// Whether there are registers for several vectors under way at a time ([`Wide`]), and reason to read 16-bit operands where
+    /// they lie. Elsewhere neither gains much, and each is another copy of every function to compile.
+    const IS_ROOMY: bool = matches!(Self::ISA, Isa::Avx512);
 
     /// The proof that the processor has this instruction set.
     fn detect() -> Option<Self>;
