@@ -125,3 +125,29 @@ simd_fn! {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::ops::activation::Activation;
+    use crate::ops::gemm::{Epilogue, linear_with};
+    use crate::{Device, Tensor};
+
+    /// `check` has columns at a distance; here they are neighbours.
+    #[test]
+    fn a_transposed_weight_gives_what_its_copy_gives() {
+        let device = Device::cpu_with_threads(2).unwrap();
+        let values = |n: usize, step: f32| (0..n).map(|i| (i as f32 * step).sin()).collect::<Vec<_>>();
+        for (m, n, k, gated) in [(1, 67, 33, false), (4, 600, 9, false), (3, 37, 30, true), (2, 530, 5, true)] {
+            let (rows, activation) = if gated { (2 * n, Activation::Silu) } else { (n, Activation::None) };
+            let x = Tensor::from_slice(&device, &values(m * k, 0.37), &[m, k]).unwrap();
+            let weight = Tensor::from_slice(&device, &values(k * rows, 0.11), &[k, rows]).unwrap();
+            let weight = weight.transpose(0, 1).unwrap();
+            let bias = Tensor::from_slice(&device, &values(rows, 0.5), &[rows]).unwrap();
+            let epilogue = Epilogue { bias: Some(&bias), activation, gated, ..Epilogue::default() };
+            let of = |weight: &Tensor| linear_with(&x, weight, &epilogue).unwrap().to_vec::<f32>().unwrap();
+            for (a, b) in of(&weight).iter().zip(of(&weight.contiguous().unwrap())) {
+                assert!((a - b).abs() <= 1e-5 * (1.0 + b.abs()), "{a} {b} ({m} x {n} x {k}, gated {gated})");
+            }
+        }
+    }
+}
