@@ -11,8 +11,8 @@
 //!    mr x nr registers (`tile.rs`, `bf16.rs`), whose sums lie in L2 between KCs.
 //! 4. After the last KC the tile passes once through the epilogue (`epilogue.rs`).
 //!
-//! Few rows take dot products with a plain rhs (`dot.rs`), and prepared panels one by one (`few.rs`): nothing is packed, the
-//! rhs is read once. A quantised rhs has kernels of its own (`quant/`).
+//! Few rows take dot products with a plain rhs (`dot.rs`), or a sweep over k where its rows are not contiguous (`sweep.rs`), and
+//! prepared panels one by one (`few.rs`): nothing is packed, the rhs is read once. A quantised rhs has kernels of its own (`quant/`).
 //!
 //! Bound: arithmetic for m above about 16, memory (the rhs, read once) below.
 
@@ -23,6 +23,7 @@ mod dot;
 mod epilogue;
 mod few;
 mod quant;
+mod sweep;
 mod tile;
 
 use super::Gemm;
@@ -51,6 +52,12 @@ impl Kernels<Cpu> for Gemm {
         dot_row::<Avx2>("gemm_dot__avx2"),
         #[cfg(not(any(all(target_arch = "x86_64", one_isa), no_isa)))]
         dot_row::<Portable>("gemm_dot__portable"),
+        #[cfg(all(target_arch = "x86_64", not(no_isa)))]
+        sweep_row::<Avx512>("gemm_sweep__avx512"),
+        #[cfg(all(target_arch = "x86_64", not(any(one_isa, no_isa))))]
+        sweep_row::<Avx2>("gemm_sweep__avx2"),
+        #[cfg(not(any(all(target_arch = "x86_64", one_isa), no_isa)))]
+        sweep_row::<Portable>("gemm_sweep__portable"),
         #[cfg(all(target_arch = "x86_64", not(no_isa)))]
         few_row::<Avx512>("gemm_few_panels32__avx512"),
         #[cfg(all(target_arch = "x86_64", not(any(one_isa, no_isa))))]
@@ -82,6 +89,10 @@ impl Kernels<Cpu> for Gemm {
 
 const fn dot_row<S: Simd>(name: &'static str) -> Kernel<Cpu, Gemm> {
     Kernel::new(name, dot::supports::<S>, dot::launch::<S>).takes(&[Takes::Rows, Takes::Rows]).suits(dot::suits)
+}
+
+const fn sweep_row<S: Simd>(name: &'static str) -> Kernel<Cpu, Gemm> {
+    Kernel::new(name, sweep::supports::<S>, sweep::launch::<S>).takes(TAKES)
 }
 
 const fn few_row<S: Simd>(name: &'static str) -> Kernel<Cpu, Gemm> {
