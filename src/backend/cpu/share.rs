@@ -1,6 +1,7 @@
 //! How parts of a kernel's work share memory and ranges.
 
 use super::Caps;
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 /// Scratch memory for every thread.
@@ -26,7 +27,7 @@ impl<'a> Slots<'a> {
     }
 }
 
-/// Splits `0..len` into `parts` ranges of nearly equal size: where part `i` begins.
-pub fn deal(len: usize, parts: usize, i: usize) -> usize {
-    len * i / parts
+/// Range `i` of the `parts` of nearly equal size that `0..len` is dealt out to.
+pub fn deal(len: usize, parts: usize, i: usize) -> Range<usize> {
+    len * i / parts..len * (i + 1) / parts
 }

@@ -7,7 +7,7 @@
 //! f32, or dequantise) rows, in parts of about 16 Ki elements. Bound: memory.
 
 use super::Gather;
-use crate::backend::cpu::simd::{Lane, Simd};
+use crate::backend::cpu::simd::{Simd, widen};
 use crate::backend::cpu::{Caps, Cpu};
 use crate::backend::{Kernel, Kernels, Launch};
 use crate::dtype::{DType, Elem, Format, Quant};
@@ -70,19 +70,6 @@ fn rows<T: Elem, O: Elem>(
             work(&table[id as usize * stride..][..len], out);
         }
     });
-}
-
-simd_fn! {
-    fn widen[S, T: Lane](s, x: &[T], out: &mut [f32]) {
-        let (x_body, x_tail) = x.split_at(x.len() - x.len() % S::LANES);
-        let (body, tail) = out.split_at_mut(x_body.len());
-        for (x, out) in x_body.chunks_exact(S::LANES).zip(body.chunks_exact_mut(S::LANES)) {
-            s.store(T::load(s, x), out);
-        }
-        if !tail.is_empty() {
-            s.store_part(T::load_part(s, x_tail), tail);
-        }
-    }
 }
 
 simd_fn! {

@@ -31,18 +31,19 @@ fn launch<S: Simd>(_: &Kernel<Cpu, Patchify>, op: &Patchify, l: &mut Launch<'_, 
     let constants = l.optional::<f32>(1).zip(l.optional::<f32>(2));
     // Scale, mean and 1/std of a channel.
     let map = |c: usize| constants.map_or([1.0, 0.0, 1.0], |(mean, std)| [op.scale.0, mean[c], 1.0 / std[c]]);
+    let maps: Vec<[f32; 3]> = (0..op.channels).map(map).collect();
     let ahead = op.order == PatchOrder::ChannelFirst;
     with_lane!(op.out, U => if op.dtype == DType::U8 {
         let tables: Vec<[U; 256]> = (0..op.channels).map(|c| table(op.scale.0, constants.map(|(m, d)| (m[c], d[c])))).collect();
         lines::<u8, U>(op, l, |line| match (ahead, op.channels, line.steps) {
-            (true, 3, [1, 3]) => triples(s, line, [0, 1, 2].map(map)),
+            (true, 3, [1, 3]) => triples(s, line, [maps[0], maps[1], maps[2]]),
             _ => line.for_each(|c, &v| tables[c][usize::from(v)]),
         });
     } else {
         lines::<f32, U>(op, l, |mut line| match (ahead, line.steps) {
-            (true, [_, 1]) => (0..op.channels).for_each(|c| runs(s, line.channel(c), map(c))),
+            (true, [_, 1]) => (0..op.channels).for_each(|c| runs(s, line.channel(c), maps[c])),
             _ => line.for_each(|c, &v| {
-                let [scale, mean, inverse] = map(c);
+                let [scale, mean, inverse] = maps[c];
                 U::from_f64(((v * scale - mean) * inverse).into())
             }),
         });

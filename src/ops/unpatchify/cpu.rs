@@ -5,13 +5,13 @@
 //! write; with channels innermost each line of cache is read by every plane in turn, from L2.
 
 use super::{PatchOrder, Unpatchify};
-use crate::backend::cpu::simd::{Lane, Simd};
+use crate::backend::cpu::simd::{Lane, Simd, widen};
 use crate::backend::cpu::{Caps, Cpu};
 use crate::backend::{Kernel, Kernels, Launch};
 use crate::error::{Result, Unsupported};
+use crate::isa_rows;
 use crate::layout::Takes;
 use crate::ops::with_lane;
-use crate::{isa_rows, simd_fn};
 
 impl Kernels<Cpu> for Unpatchify {
     const KERNELS: &'static [Kernel<Cpu, Self>] = isa_rows![("unpatchify", supports, launch).takes(&[Takes::Rows])];
@@ -57,16 +57,4 @@ fn lines<S: Simd, T: Lane>(s: S, op: &Unpatchify, l: &mut Launch<'_, Cpu>) {
             }
         }
     });
-}
-
-simd_fn! {
-    /// Neighbours to neighbours.
-    fn widen[S, T: Lane](s, x: &[T], out: &mut [f32]) {
-        let body = x.len() - x.len() % S::LANES;
-        let ((x, x_tail), (out, out_tail)) = (x.split_at(body), out.split_at_mut(body));
-        for (x, out) in x.chunks_exact(S::LANES).zip(out.chunks_exact_mut(S::LANES)) {
-            s.store(T::load(s, x), out);
-        }
-        s.store_part(T::load_part(s, x_tail), out_tail);
-    }
 }

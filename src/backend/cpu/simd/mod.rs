@@ -234,44 +234,37 @@ pub fn fetch<E>(data: &[E]) {
 
 /// Asks for a line of memory to be brought into L2. Any address will do.
 #[inline(always)]
-#[allow(unsafe_code)]
 pub fn fetch_line(line: *const u8) {
     #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        // SAFETY: a hint; it reads nothing that the program can see, and fails for no address.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) }
-    }
+    prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(line);
     #[cfg(not(target_arch = "x86_64"))]
     let _ = line;
 }
 
-/// Asks for a line of memory to be brought into L1. Any address will do.
+/// The same into L1.
 #[inline(always)]
-#[allow(unsafe_code)]
 pub fn fetch_near(line: *const u8) {
     #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a hint; it reads nothing that the program can see, and fails for no address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) }
-    }
+    prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line);
     #[cfg(not(target_arch = "x86_64"))]
     let _ = line;
 }
 
-/// Asks for a line of memory that is about to be written to be brought into L2. Any address will do.
+/// The same into L2, of a line that is about to be written.
 #[inline(always)]
-#[allow(unsafe_code)]
 pub fn fetch_line_to_write(line: *const u8) {
     #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_ET1, _mm_prefetch};
-        // SAFETY: a hint; it changes nothing that the program can see, and fails for no address.
-        unsafe { _mm_prefetch::<_MM_HINT_ET1>(line.cast()) }
-    }
+    prefetch::<{ std::arch::x86_64::_MM_HINT_ET1 }>(line);
     #[cfg(not(target_arch = "x86_64"))]
     let _ = line;
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+#[allow(unsafe_code)]
+fn prefetch<const HINT: i32>(line: *const u8) {
+    // SAFETY: a hint; it reads and changes nothing that the program can see, and fails for no address.
+    unsafe { std::arch::x86_64::_mm_prefetch::<HINT>(line.cast()) }
 }
 
 /// Orders what was streamed before what follows, as other threads see it.
@@ -282,6 +275,20 @@ pub fn stream_end() {
     // SAFETY: a fence of stores, which every x86-64 processor has.
     unsafe {
         std::arch::x86_64::_mm_sfence()
+    }
+}
+
+crate::simd_fn! {
+    /// `to = x`, in f32.
+    pub fn widen[S, T: Lane](s, x: &[T], to: &mut [f32]) {
+        let (x_body, x_tail) = x.split_at(x.len() - x.len() % S::LANES);
+        let (body, tail) = to[..x.len()].split_at_mut(x_body.len());
+        for (x, to) in x_body.chunks_exact(S::LANES).zip(body.chunks_exact_mut(S::LANES)) {
+            s.store(T::load(s, x), to);
+        }
+        if !tail.is_empty() {
+            s.store_part(T::load_part(s, x_tail), tail);
+        }
     }
 }
 
@@ -391,6 +398,72 @@ macro_rules! simd_fn {
                 #[cfg(target_arch = "x86_64")]
                 $crate::backend::cpu::simd::Isa::Avx512 => unsafe { avx512::<$S $(, $G)* $($(, $C)+)?>($s $(, $a)*) },
                 _ => body::<$S $(, $G)* $($(, $C)+)?>($s $(, $a)*),
+            }
+        }
+    };
+}
+
+/// Evaluates an expression with `$R` a constant for 1 to 14 rows of a register tile: a loop over rows whose bound is known only
+/// at run time would keep the accumulators in memory.
+#[macro_export]
+macro_rules! with_rows {
+    ($rows:expr, $R:ident => $e:expr) => {
+        match $rows {
+            1 => {
+                const $R: usize = 1;
+                $e
+            }
+            2 => {
+                const $R: usize = 2;
+                $e
+            }
+            3 => {
+                const $R: usize = 3;
+                $e
+            }
+            4 => {
+                const $R: usize = 4;
+                $e
+            }
+            5 => {
+                const $R: usize = 5;
+                $e
+            }
+            6 => {
+                const $R: usize = 6;
+                $e
+            }
+            7 => {
+                const $R: usize = 7;
+                $e
+            }
+            8 => {
+                const $R: usize = 8;
+                $e
+            }
+            9 => {
+                const $R: usize = 9;
+                $e
+            }
+            10 => {
+                const $R: usize = 10;
+                $e
+            }
+            11 => {
+                const $R: usize = 11;
+                $e
+            }
+            12 => {
+                const $R: usize = 12;
+                $e
+            }
+            13 => {
+                const $R: usize = 13;
+                $e
+            }
+            _ => {
+                const $R: usize = 14;
+                $e
             }
         }
     };

@@ -128,11 +128,6 @@ pub fn halves(id: u32) -> (f32, f32) {
     ((id >> 16) as f32, (id & 0xffff) as f32)
 }
 
-/// Part `i` of `n` things dealt out evenly to `parts`.
-pub fn share(n: usize, parts: usize, i: usize) -> Range<usize> {
-    i * n / parts..(i + 1) * n / parts
-}
-
 /// A result whose rows are written by different parts of the work.
 pub struct Scattered<T> {
     first: *mut T,

@@ -47,11 +47,11 @@
 use super::BIAS;
 use super::block::{self, Ahead, Keys, Mask, Memory, Shape, Slot, Values};
 use crate::backend::cpu::simd::{Lane, MAX_LANES, Simd, transpose};
-use crate::backend::cpu::{Caps, Cpu, Slots};
+use crate::backend::cpu::{Caps, Cpu, Slots, deal};
 use crate::backend::{Kernel, Launch};
 use crate::dtype::{DType, Elem};
 use crate::error::{Result, Unsupported};
-use crate::ops::attend::cpu::{Masks, PANEL, Rows, Scattered, Soon, halves, max_nv, share, spread, turn_eight, widen};
+use crate::ops::attend::cpu::{Masks, PANEL, Rows, Scattered, Soon, halves, max_nv, spread, turn_eight, widen};
 use crate::ops::attention::Attention;
 use crate::ops::with_float;
 use crate::simd_fn;
@@ -113,7 +113,7 @@ fn run<S: Simd, T: Lane, O: Lane>(s: S, op: &Attention, l: &mut Launch<'_, Cpu>)
     l.pool().run(heads * parts, |i| {
         // The last queries first: with a causal mask they take the longest.
         let (part, (b, h)) = (parts - 1 - i / heads, of_head(i % heads));
-        let part = Part { given: &given, out: &out, lse: lse.as_ref(), b, h, vectors: share(vectors, parts, part) };
+        let part = Part { given: &given, out: &out, lse: lse.as_ref(), b, h, vectors: deal(vectors, parts, part) };
         slots.with(|memory| part.attend(s, &mut Memory::new(memory, shape(op))));
     });
     Ok(())
@@ -144,7 +144,7 @@ impl<'a, T: Lane, O: Lane> Part<'a, T, O> {
         let blocks: Vec<_> = (0..blocks)
             .map(|i| {
                 // Vectors are dealt out evenly: 13 are 2 + 3 + 2 + 3 + 3.
-                let of_block = share(vectors.len(), blocks, i);
+                let of_block = deal(vectors.len(), blocks, i);
                 let start = (vectors.start + of_block.start) * S::LANES;
                 let lanes = of_block.start * S::LANES..of_block.end * S::LANES;
                 Queries::new(masks, (self.b, self.h), start, lanes, memory)
@@ -175,7 +175,7 @@ impl<'a, T: Lane, O: Lane> Part<'a, T, O> {
                 if at.start >= at.end {
                     continue;
                 }
-                let of_block = share(after.len(), blocks.len(), i);
+                let of_block = deal(after.len(), blocks.len(), i);
                 let (first, last) = (keys.start <= queries.some.start, keys.end >= queries.some.end);
                 if first {
                     load(s, queries, &self.given.q, &mut slot);

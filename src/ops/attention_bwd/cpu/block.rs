@@ -4,6 +4,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::Queries;
+use crate::backend::cpu::deal;
 use crate::backend::cpu::simd::{Isa, Lane, Simd, math};
 use crate::ops::attend::cpu::tile::weigh;
 use crate::ops::attend::cpu::{PANEL, Soon};
@@ -139,8 +140,8 @@ pub fn columns<S: Simd>(head_dim: usize) -> impl Iterator<Item = (usize, usize)>
     let vectors = head_dim.div_ceil(S::LANES);
     let groups = vectors.div_ceil(most);
     (0..groups).map(move |i| {
-        let (first, end) = (i * vectors / groups, (i + 1) * vectors / groups);
-        (first * S::LANES, end - first)
+        let group = deal(vectors, groups, i);
+        (group.start * S::LANES, group.len())
     })
 }
 

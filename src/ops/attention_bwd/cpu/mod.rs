@@ -38,13 +38,13 @@ mod turns;
 
 use super::AttentionBwd;
 use crate::backend::cpu::simd::{Lane, Simd, transpose};
-use crate::backend::cpu::{Caps, Cpu, Slots};
+use crate::backend::cpu::{Caps, Cpu, Slots, deal};
 use crate::backend::{Backend, Kernel, Kernels, Launch};
 use crate::dtype::Elem;
 use crate::error::{Result, Unsupported};
 use crate::layout::Takes;
 use crate::ops::attend::Attend;
-use crate::ops::attend::cpu::{Masks, PANEL, Rows, Scattered, halves, max_nv, share, spread, turn_eight, widen};
+use crate::ops::attend::cpu::{Masks, PANEL, Rows, Scattered, halves, max_nv, spread, turn_eight, widen};
 use crate::ops::with_float;
 use crate::{isa_rows, simd_fn};
 use block::{Ahead, Hide, QUERIES, ROOM, Slot, columns, keys, padded};
@@ -145,7 +145,7 @@ fn run<S: Simd, T: Lane>(
     let (vectors, heads) = (op.len_k.div_ceil(S::LANES), (op.batch * op.heads_kv).max(1));
     let spans = PARTS.div_ceil(heads).min(op.len_k.div_ceil(MIN_KEYS)).max(op.len_k.div_ceil(keys(op.head_dim)));
     let span = |i: usize| {
-        let of_span = share(vectors, spans, i);
+        let of_span = deal(vectors, spans, i);
         of_span.start * S::LANES..of_span.end * S::LANES
     };
     let rows = attend.rows_per_head();
@@ -169,7 +169,7 @@ fn run<S: Simd, T: Lane>(
                 load_keys(s, &masks, &given, (b, h), span(number), &mut slot);
                 // Queries from the last on: with a causal mask those are the ones that all spans have in common.
                 for block in (0..blocks).rev() {
-                    let of_block = share(eights, blocks, block);
+                    let of_block = deal(eights, blocks, block);
                     let (start, end) = (of_block.start * 8, rows.min(of_block.end * 8));
                     let queries =
                         Queries { masks: &masks, b, h, start, count: end - start, span: span(number), dbias: op.dbias };
@@ -210,7 +210,7 @@ fn strips<S: Simd>(keys: usize) -> impl Iterator<Item = Range<usize>> {
     let vectors = keys / S::LANES;
     let strips = vectors.div_ceil(max_nv::<S>());
     (0..strips).map(move |i| {
-        let of_strip = share(vectors, strips, i);
+        let of_strip = deal(vectors, strips, i);
         of_strip.start * S::LANES..of_strip.end * S::LANES
     })
 }
@@ -292,7 +292,7 @@ impl Queries<'_> {
             let (head, i) = self.row(row);
             let at = (self.b * op.heads_q + head) * op.len_q + i;
             let (lse, seen) = (given.lse[at], self.masks.visible(self.b, i));
-            // A query that saw nothing has no share, and -inf - -inf is not a number.
+            // A query that saw nothing has no and -inf - -inf is not a number.
             let sees = lse > f32::NEG_INFINITY && !seen.is_empty();
             if sees {
                 (first, end) = (first.min(seen.start), end.max(seen.end));

@@ -5,7 +5,7 @@
 #![allow(unsafe_code)] // the innermost loop reads through a pointer whose range is asserted before it
 
 use crate::backend::cpu::simd::{Isa, Simd};
-use crate::simd_fn;
+use crate::{simd_fn, with_rows};
 
 /// Steps of the sum in a block.
 pub const KC: usize = 256;
@@ -27,22 +27,8 @@ pub const fn max_rows<S: Simd>() -> usize {
 /// `acc[r, :] += Σ_p lhs[r, p] · rhs[p, :]` for p below `steps` (at most [`KC`]) and at most [`max_rows`] rows: rows of lhs lie
 /// [`LDA`] apart, rows of rhs are two vectors, rows of acc lie `distance` apart.
 pub fn multiply<S: Simd>(s: S, rows: usize, lhs: &[f32], rhs: &[f32], steps: usize, acc: &mut [f32], distance: usize) {
-    match rows {
-        0 => {}
-        1 => tile::<S, 1>(s, lhs, rhs, steps, acc, distance),
-        2 => tile::<S, 2>(s, lhs, rhs, steps, acc, distance),
-        3 => tile::<S, 3>(s, lhs, rhs, steps, acc, distance),
-        4 => tile::<S, 4>(s, lhs, rhs, steps, acc, distance),
-        5 => tile::<S, 5>(s, lhs, rhs, steps, acc, distance),
-        6 => tile::<S, 6>(s, lhs, rhs, steps, acc, distance),
-        7 => tile::<S, 7>(s, lhs, rhs, steps, acc, distance),
-        8 => tile::<S, 8>(s, lhs, rhs, steps, acc, distance),
-        9 => tile::<S, 9>(s, lhs, rhs, steps, acc, distance),
-        10 => tile::<S, 10>(s, lhs, rhs, steps, acc, distance),
-        11 => tile::<S, 11>(s, lhs, rhs, steps, acc, distance),
-        12 => tile::<S, 12>(s, lhs, rhs, steps, acc, distance),
-        13 => tile::<S, 13>(s, lhs, rhs, steps, acc, distance),
-        _ => tile::<S, 14>(s, lhs, rhs, steps, acc, distance),
+    if rows > 0 {
+        with_rows!(rows, ROWS => tile::<S, ROWS>(s, lhs, rhs, steps, acc, distance));
     }
 }
 

@@ -56,7 +56,7 @@ impl Steps {
         } else {
             let pieces = self.taps.div_ceil(KC);
             let (channel, piece) = (i / pieces, i % pieces);
-            (channel..channel + 1, deal(self.taps, pieces, piece)..deal(self.taps, pieces, piece + 1))
+            (channel..channel + 1, deal(self.taps, pieces, piece))
         }
     }
 
@@ -92,7 +92,7 @@ pub fn tiled<S: Simd>(s: S, p: &Product<'_>, pool: &Pool, slots: &Slots<'_>, out
         let (b, place) = (part % boxes.count(), part / boxes.count());
         let (block, place) = (place % row_blocks, place / row_blocks);
         let (group, batch) = (place % p.groups, place / p.groups);
-        let rows = deal(p.rows, row_blocks, block)..deal(p.rows, row_blocks, block + 1);
+        let rows = deal(p.rows, row_blocks, block);
         for window in &p.windows {
             let (first, extent) = boxes.region(b, window.outputs());
             if !extent.contains(&0) {
@@ -139,15 +139,14 @@ impl Part {
             }
             let weight_at = |row: usize, step: usize| p.weight_at(window, group, rows.start + row) + step;
             for tile in 0..tiles {
-                let (top, bottom) = (deal(rows.len(), tiles, tile), deal(rows.len(), tiles, tile + 1));
+                let Range { start: top, end: bottom } = deal(rows.len(), tiles, tile);
                 let distance = steps.channels * steps.taps;
                 copy_weight(s, p.weight, weight_at(top, step), distance, count, &mut lhs[..(bottom - top) * LDA]);
                 // The next tile's weight, or the first one's of the next block, is fetched while this one is used.
                 let (next, step) = if bottom < rows.len() { (bottom, step) } else { (0, step + count) };
                 let acc = &mut acc[top * width..bottom * width];
                 for (i, panel) in panels.chunks_exact(panel_len).enumerate() {
-                    let share = |i: usize| deal(bottom - top, runs.groups(), i);
-                    for row in share(i)..share(i + 1) {
+                    for row in deal(bottom - top, runs.groups(), i) {
                         p.weight.fetch(weight_at(next + row, step), count);
                     }
                     multiply(s, bottom - top, lhs, panel, count, &mut acc[i * nr..], width);

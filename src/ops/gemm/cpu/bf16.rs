@@ -12,6 +12,7 @@ use crate::backend::cpu::{Caps, Cpu};
 use crate::backend::{Kernel, Launch};
 use crate::dtype::DType;
 use crate::error::{Result, Unsupported};
+use crate::with_rows;
 use half::bf16;
 use std::arch::x86_64::*;
 
@@ -70,25 +71,8 @@ impl Tile for Bf16Tile {
 
     fn multiply(&self, rows: usize, lhs: &[u32], rhs: &[bf16], steps: usize, ahead: &[bf16], acc: &mut [f32]) {
         let ahead = Ahead::new(ahead, steps);
-        // SAFETY (all arms): the processor has the features, see `Bf16Tile`.
-        unsafe {
-            match rows {
-                1 => tile::<1>(lhs, rhs, steps, ahead, acc),
-                2 => tile::<2>(lhs, rhs, steps, ahead, acc),
-                3 => tile::<3>(lhs, rhs, steps, ahead, acc),
-                4 => tile::<4>(lhs, rhs, steps, ahead, acc),
-                5 => tile::<5>(lhs, rhs, steps, ahead, acc),
-                6 => tile::<6>(lhs, rhs, steps, ahead, acc),
-                7 => tile::<7>(lhs, rhs, steps, ahead, acc),
-                8 => tile::<8>(lhs, rhs, steps, ahead, acc),
-                9 => tile::<9>(lhs, rhs, steps, ahead, acc),
-                10 => tile::<10>(lhs, rhs, steps, ahead, acc),
-                11 => tile::<11>(lhs, rhs, steps, ahead, acc),
-                12 => tile::<12>(lhs, rhs, steps, ahead, acc),
-                13 => tile::<13>(lhs, rhs, steps, ahead, acc),
-                _ => tile::<14>(lhs, rhs, steps, ahead, acc),
-            }
-        }
+        // SAFETY: the processor has the features, see `Bf16Tile`.
+        with_rows!(rows, ROWS => unsafe { tile::<ROWS>(lhs, rhs, steps, ahead, acc) })
     }
 }
 

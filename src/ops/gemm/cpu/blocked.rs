@@ -124,8 +124,8 @@ impl Cut {
         Cut { rows, tiles, row_blocks, panels, col_blocks, steps, depth, depths: steps.div_ceil(depth).max(1) }
     }
 
-    /// The first row of a tile.
-    fn row(&self, tile: usize) -> usize {
+    /// The rows of a tile.
+    fn rows_of(&self, tile: usize) -> Range<usize> {
         deal(self.rows, self.tiles, tile)
     }
 
@@ -263,7 +263,7 @@ fn pack_lhs<T: Tile>(
     let entry = cut.depth * T::PITCH;
     pool.chunks_mut(&mut out[..cut.depths * cut.tiles * entry], entry, |i, out| {
         let (block, t) = (i / cut.tiles, i % cut.tiles);
-        let (top, bottom) = (cut.row(t), cut.row(t + 1));
+        let Range { start: top, end: bottom } = cut.rows_of(t);
         let end = ((block + 1) * cut.depth).min(cut.steps);
         if T::Source::DTYPE == DType::F32 && T::KR == 1 && lhs.col_stride == 1 && bottom - top >= 8 {
             // The first eight rows and the last eight, which may be some of the same.
@@ -316,9 +316,10 @@ fn multiply<T: Tile, O: Lane>(
             let (acc, room) = slot.split_at_mut(sums);
             // Neighbouring parts share panels.
             let (rb, cb) = (part % cut.row_blocks, part / cut.row_blocks);
-            let tiles = deal(cut.tiles, cut.row_blocks, rb)..deal(cut.tiles, cut.row_blocks, rb + 1);
-            let columns = deal(cut.panels, cut.col_blocks, cb)..deal(cut.panels, cut.col_blocks, cb + 1);
-            let (top, height) = (cut.row(tiles.start), cut.row(tiles.end) - cut.row(tiles.start));
+            let tiles = deal(cut.tiles, cut.row_blocks, rb);
+            let columns = deal(cut.panels, cut.col_blocks, cb);
+            let top = cut.rows_of(tiles.start).start;
+            let height = cut.rows_of(tiles.end - 1).end - top;
             for block in 0..cut.depths {
                 let from = block * cut.depth;
                 let count = (cut.steps - from).min(cut.depth);
@@ -333,18 +334,26 @@ fn multiply<T: Tile, O: Lane>(
                     let next = rhs.get(after..(after + count * T::KR * nr).min(rhs.len())).unwrap_or(&[]);
                     let piece = tile.piece(&rhs[start..start + count * T::KR * nr], room);
                     for t in tiles.clone() {
-                        let (i, r0, r1) = (t - tiles.start, cut.row(t) - top, cut.row(t + 1) - top);
-                        let share = &next[deal(next.len(), tiles.len(), i)..deal(next.len(), tiles.len(), i + 1)];
+                        let rows = cut.rows_of(t);
+                        let share = &next[deal(next.len(), tiles.len(), t - tiles.start)];
                         let lhs = &lhs[(block * cut.tiles + t) * cut.depth * T::PITCH..][..count * T::PITCH];
                         // Sums of a single block of k never leave L1.
-                        let at = if first && last { 0 } else { (panel - columns.start) * height + r0 };
-                        let acc = &mut acc[at * nr..][..(r1 - r0) * nr];
+                        let at = if first && last { 0 } else { (panel - columns.start) * height + rows.start - top };
+                        let acc = &mut acc[at * nr..][..rows.len() * nr];
                         if first {
                             acc.fill(0.0);
                         }
-                        tile.multiply(r1 - r0, lhs, piece, count, share, acc);
+                        tile.multiply(rows.len(), lhs, piece, count, share, acc);
                         if last {
-                            epilogue::store(tile.simd(), epilogue, acc, top + r0, panel * panel_cols, epilogue.n, out);
+                            epilogue::store(
+                                tile.simd(),
+                                epilogue,
+                                acc,
+                                rows.start,
+                                panel * panel_cols,
+                                epilogue.n,
+                                out,
+                            );
                         }
                     }
                 }

@@ -13,7 +13,7 @@
 
 use super::epilogue::{self, Epilogue, Rows};
 
-use crate::backend::cpu::simd::{Lane, MAX_LANES, Simd, fetch_near};
+use crate::backend::cpu::simd::{Lane, MAX_LANES, Simd, fetch_near, widen};
 use crate::backend::cpu::{Caps, Cpu};
 use crate::backend::{Kernel, Launch};
 use crate::dtype::{DType, Format};
@@ -49,7 +49,7 @@ pub(super) fn launch<S: Simd>(_: &Kernel<Cpu, Gemm>, op: &Gemm, l: &mut Launch<'
         DType::F32 => Lhs { values: l.input(0), stride },
         _ => {
             with_float!(op.lhs, L => for (row, wide) in wide.chunks_exact_mut(op.k.max(1)).enumerate() {
-                super::tile::widen(s, &l.input::<L>(0)[row * stride..][..op.k], wide);
+                widen(s, &l.input::<L>(0)[row * stride..][..op.k], wide);
             });
             Lhs { values: wide, stride: op.k }
         }

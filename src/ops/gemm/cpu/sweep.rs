@@ -17,8 +17,8 @@ use crate::ops::gemm::Gemm;
 use crate::ops::with_float;
 use crate::simd_fn;
 
-/// Rows of lhs up to which this is the better way.
-const SUITS_ROWS: usize = 4;
+/// The most rows of lhs.
+const MOST_ROWS: usize = 4;
 /// Columns of a part.
 const COLUMNS: usize = 512;
 /// Values of k at a time, and how many are asked for ahead.
@@ -27,7 +27,7 @@ const AHEAD: usize = 8;
 
 pub(super) fn supports<S: Simd>(op: &Gemm, caps: &Caps) -> Result<(), Unsupported> {
     caps.has(S::ISA)?;
-    Unsupported::at_most("rows", op.m, SUITS_ROWS)?;
+    Unsupported::at_most("rows", op.m, MOST_ROWS)?;
     Unsupported::require("a plain rhs", op.format == Format::Plain)
 }
 
@@ -55,12 +55,12 @@ fn run<S: Simd, L: Lane, R: Lane, O: Lane>(s: S, op: &Gemm, l: &mut Launch<'_, C
         let right = (left + COLUMNS).min(op.n);
         let rhs = Columns { values: rhs, from: b * rs[0], column: rs[1], step: rs[2] };
         let value = |row: usize, p: usize| lhs[b * ls[0] + row * ls[1] + p * ls[2]].to_f64() as f32;
-        let mut acc = [0f32; SUITS_ROWS * 2 * COLUMNS];
+        let mut acc = [0f32; MOST_ROWS * 2 * COLUMNS];
         let panel = if op.gated { S::LANES } else { 2 * S::LANES };
         let acc = &mut acc[..(right - left).div_ceil(panel) * op.m * 2 * S::LANES];
         for from in (0..op.k).step_by(STEPS) {
             let count = STEPS.min(op.k - from);
-            let mut x = [[0f32; STEPS]; SUITS_ROWS];
+            let mut x = [[0f32; STEPS]; MOST_ROWS];
             for (row, x) in x.iter_mut().enumerate().take(op.m) {
                 x[..count].iter_mut().zip(from..).for_each(|(x, p)| *x = value(row, p));
             }

@@ -9,9 +9,9 @@
 #![allow(unsafe_code)] // the innermost loop reads through pointers whose ranges are asserted before it
 
 use super::blocked::{Ahead, NEAR, Tile};
-use crate::backend::cpu::simd::{Isa, Lane, Simd, fetch_near};
+use crate::backend::cpu::simd::{Isa, Lane, Simd, fetch_near, widen};
 use crate::dtype::DType;
-use crate::simd_fn;
+use crate::{simd_fn, with_rows};
 use std::marker::PhantomData;
 
 /// f32 arithmetic on lhs and rhs of any float.
@@ -55,22 +55,7 @@ impl<S: Simd, L: Lane, R: Lane> Tile for F32Tile<S, L, R> {
 
     fn multiply(&self, rows: usize, lhs: &[f32], rhs: &[f32], steps: usize, ahead: &[R], acc: &mut [f32]) {
         let (s, ahead) = (self.0, Ahead::new(ahead, steps));
-        match rows {
-            1 => tile::<S, 1>(s, lhs, rhs, steps, ahead, acc),
-            2 => tile::<S, 2>(s, lhs, rhs, steps, ahead, acc),
-            3 => tile::<S, 3>(s, lhs, rhs, steps, ahead, acc),
-            4 => tile::<S, 4>(s, lhs, rhs, steps, ahead, acc),
-            5 => tile::<S, 5>(s, lhs, rhs, steps, ahead, acc),
-            6 => tile::<S, 6>(s, lhs, rhs, steps, ahead, acc),
-            7 => tile::<S, 7>(s, lhs, rhs, steps, ahead, acc),
-            8 => tile::<S, 8>(s, lhs, rhs, steps, ahead, acc),
-            9 => tile::<S, 9>(s, lhs, rhs, steps, ahead, acc),
-            10 => tile::<S, 10>(s, lhs, rhs, steps, ahead, acc),
-            11 => tile::<S, 11>(s, lhs, rhs, steps, ahead, acc),
-            12 => tile::<S, 12>(s, lhs, rhs, steps, ahead, acc),
-            13 => tile::<S, 13>(s, lhs, rhs, steps, ahead, acc),
-            _ => tile::<S, 14>(s, lhs, rhs, steps, ahead, acc),
-        }
+        with_rows!(rows, ROWS => tile::<S, ROWS>(s, lhs, rhs, steps, ahead, acc))
     }
 }
 
@@ -112,17 +97,5 @@ simd_fn! {
             s.store(c[0], acc);
             s.store(c[1], &mut acc[S::LANES..]);
         }
-    }
-}
-
-simd_fn! {
-    /// Values in f32.
-    pub(super) fn widen[S, L: Lane](s, row: &[L], out: &mut [f32]) {
-        let whole = row.len() - row.len() % S::LANES;
-        for (x, out) in row[..whole].chunks_exact(S::LANES).zip(out.chunks_exact_mut(S::LANES)) {
-            s.store(L::load(s, x), out);
-        }
-        let (x, out) = (&row[whole..], &mut out[whole..row.len()]);
-        s.store_part(L::load_part(s, x), out);
     }
 }

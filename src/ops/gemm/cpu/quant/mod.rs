@@ -192,8 +192,8 @@ impl<D: Dot, K: Kind, O: Lane> Job<'_, D, K, O> {
         pool.run(row_blocks * tiles, |part| {
             // Neighbouring parts share columns.
             let (rb, t) = (part % row_blocks, part / row_blocks);
-            let (top, bottom) = (deal(self.rows, row_blocks, rb), deal(self.rows, row_blocks, rb + 1));
-            if bottom - top <= FEW { self.few(top, bottom - top, t) } else { self.many(top, bottom - top, t) }
+            let rows = deal(self.rows, row_blocks, rb);
+            if rows.len() <= FEW { self.few(rows.start, rows.len(), t) } else { self.many(rows.start, rows.len(), t) }
         });
     }
 
@@ -230,9 +230,9 @@ impl<D: Dot, K: Kind, O: Lane> Job<'_, D, K, O> {
             unpack(d, self.rhs.vectors::<D>(t, from, blocks), blocks, &mut scratch);
             let rhs = [scratch.vector::<K>(0), scratch.vector(1)];
             for i in 0..groups {
-                let (first, end) = (deal(rows, groups, i), deal(rows, groups, i + 1));
-                let (lhs, acc) = (self.lhs(from, top + first), &mut acc[first * width..end * width]);
-                match end - first {
+                let group = deal(rows, groups, i);
+                let (lhs, acc) = (self.lhs(from, top + group.start), &mut acc[group.start * width..group.end * width]);
+                match group.len() {
                     1 => tile::<D, _, 1>(d, lhs, rhs, blocks, acc),
                     2 => tile::<D, _, 2>(d, lhs, rhs, blocks, acc),
                     3 => tile::<D, _, 3>(d, lhs, rhs, blocks, acc),
