@@ -23,10 +23,12 @@
 #![allow(unsafe_code)] // the innermost loop reads through pointers whose ranges are asserted before it
 
 use super::{Distance, RvqEncode};
-use crate::backend::cpu::simd::{Isa, Simd, fetch, fetch_line};
+use crate::backend::cpu::simd::{Isa, Simd, fetch, fetch_line, transpose};
 use crate::backend::cpu::{Caps, Cpu, Pool};
 use crate::backend::{Kernel, Kernels, Launch};
+use crate::dtype::Format;
 use crate::error::{Result, Unsupported};
+use crate::ops::panels::pack_panels;
 use crate::{isa_rows, simd_fn};
 
 impl Kernels<Cpu> for RvqEncode {
@@ -162,8 +164,8 @@ fn pack<S: Simd>(
     (panels, added): (&mut [f32], &mut [f32]),
 ) {
     let (dim, size) = (op.codebook_dim, op.codebook_size);
-    let nr = 2 * S::LANES;
-    let panels = &mut panels[..size.next_multiple_of(nr) * dim];
+    let format = Format::Panels { nr: 2 * S::LANES as u16, kr: 1, gated: false };
+    let panels = &mut panels[..format.elements(size, dim)];
     // Entries that pad the last panel are never the best.
     let (added, none) = added.split_at_mut(size);
     none.fill(f32::NEG_INFINITY);
@@ -175,7 +177,7 @@ fn pack<S: Simd>(
                     *added = (-0.5 * squares(s, e)) as f32;
                 }
             });
-            pool.chunks_mut(panels, nr * dim, |i, panel| pack_panel(s, &book[i * nr * dim..], dim, panel));
+            pack_panels(pool, book, [dim, 1], [size, dim], format, panels);
         }
         Distance::Cosine => {
             added.fill(0.0);
@@ -185,31 +187,7 @@ fn pack<S: Simd>(
                     unit.iter_mut().zip(e).for_each(|(unit, &v)| *unit = v / divisor);
                 }
             });
-            pool.chunks_mut(panels, nr * dim, |i, panel| pack_panel(s, &unit[i * nr * dim..], dim, panel));
-        }
-    }
-}
-
-simd_fn! {
-    /// Entries in rows to a panel [dim][2·LANES]; entries that are missing are zeros.
-    fn pack_panel[S](_s, entries: &[f32], dim: usize, panel: &mut [f32]) {
-        // Eight rows at a time, which one set of L1 holds when they lie a multiple of 4 KiB apart, and blocks of columns that
-        // stay in L1 while all rows are put into them.
-        const DEEP: usize = 64;
-        let (nr, none) = (2 * S::LANES, [0f32; DEEP]);
-        for (block, out) in panel.chunks_mut(DEEP * nr).enumerate() {
-            let (from, depth) = (block * DEEP, out.len() / nr);
-            for first in (0..nr).step_by(8) {
-                let rows: [&[f32]; 8] = std::array::from_fn(|i| {
-                    let at = (first + i) * dim + from;
-                    entries.get(at..at + depth).unwrap_or(&none[..depth])
-                });
-                for (p, out) in out.chunks_exact_mut(nr).enumerate() {
-                    for (to, row) in out[first..first + 8].iter_mut().zip(rows) {
-                        *to = row[p];
-                    }
-                }
-            }
+            pack_panels(pool, unit, [dim, 1], [size, dim], format, panels);
         }
     }
 }
@@ -241,7 +219,7 @@ fn encode<S: Simd>(
     for level in 0..levels {
         let packed = &packed[level * sizes.level..][..sizes.level];
         let (panels, added) = packed.split_at(sizes.panels);
-        interleave_any(s, &residuals[..groups * rows * stride], stride, dim, tiles);
+        interleave(s, &residuals[..groups * rows * stride], stride, dim, tiles);
         for best in bests.chunks_exact_mut(3 * S::LANES) {
             best[..2 * S::LANES].fill(f32::NEG_INFINITY);
             best[2 * S::LANES..].fill(0.0);
@@ -429,29 +407,14 @@ const fn tile_rows<S: Simd>() -> usize {
     }
 }
 
-fn interleave_any<S: Simd>(s: S, rows: &[f32], stride: usize, dim: usize, tiles: &mut [f32]) {
-    match S::ISA {
-        Isa::Avx512 => interleave::<S, 12>(s, rows, stride, dim, tiles),
-        Isa::Avx2 => interleave::<S, 6>(s, rows, stride, dim, tiles),
-        Isa::Portable => interleave::<S, 4>(s, rows, stride, dim, tiles),
+/// Rows to [tile][dim][height].
+fn interleave<S: Simd>(s: S, rows: &[f32], stride: usize, dim: usize, tiles: &mut [f32]) {
+    if dim == 0 {
+        return;
     }
-}
-
-simd_fn! {
-    /// Rows to [tile][dim][HEIGHT].
-    fn interleave[S; const HEIGHT: usize](_s, rows: &[f32], stride: usize, dim: usize, tiles: &mut [f32]) {
-        if dim == 0 {
-            return;
-        }
-        let groups = rows.chunks_exact(HEIGHT * stride).zip(tiles.chunks_exact_mut(HEIGHT * dim));
-        for (rows, tile) in groups {
-            let rows: [&[f32]; HEIGHT] = std::array::from_fn(|i| &rows[i * stride..][..dim]);
-            for (p, to) in tile.chunks_exact_mut(HEIGHT).enumerate() {
-                for (to, row) in to.iter_mut().zip(rows) {
-                    *to = row[p];
-                }
-            }
-        }
+    let height = tile_rows::<S>();
+    for (rows, tile) in rows.chunks_exact(height * stride).zip(tiles.chunks_exact_mut(height * dim)) {
+        transpose(s, rows, stride, (height, dim), None, tile, height);
     }
 }
 

@@ -27,12 +27,16 @@ fn moved<S: Simd, const SCALED: bool>(
     to: &mut [f32],
     to_stride: usize,
 ) {
-    let (full_rows, full_cols) = if S::ISA == Isa::Portable { (0, 0) } else { (rows & !7, cols & !3) };
-    for r in (0..full_rows).step_by(8) {
-        eight_rows::<S, SCALED>(s, &from[r * from_stride..], from_stride, full_cols, factor, &mut to[r..], to_stride);
+    let whole = if S::ISA != Isa::Portable && rows >= 8 { cols & !3 } else { 0 };
+    if whole > 0 {
+        for r in (0..rows).step_by(8) {
+            // The last eight rows may be some of the ones before.
+            let r = r.min(rows - 8);
+            eight_rows::<S, SCALED>(s, &from[r * from_stride..], from_stride, whole, factor, &mut to[r..], to_stride);
+        }
     }
     for r in 0..rows {
-        for c in if r < full_rows { full_cols } else { 0 }..cols {
+        for c in whole..cols {
             let value = from[r * from_stride + c];
             to[c * to_stride + r] = if SCALED { factor * value } else { value };
         }
@@ -56,10 +60,7 @@ fn eight_rows<S: Simd, const SCALED: bool>(
     to_stride: usize,
 ) {
     use std::arch::x86_64::*;
-    if cols == 0 {
-        return;
-    }
-    assert!(S::ISA != Isa::Portable && cols.is_multiple_of(4));
+    assert!(S::ISA != Isa::Portable && cols > 0 && cols.is_multiple_of(4));
     assert!(from.len() >= 7 * from_stride + cols && to.len() >= (cols - 1) * to_stride + 8);
     // SAFETY: a value of `S` other than portable exists only where the processor has AVX2; eight rows of `cols` values lie
     // inside of `from` and `cols` rows of eight inside of `to`, as just checked.

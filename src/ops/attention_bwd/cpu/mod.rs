@@ -292,7 +292,7 @@ impl Queries<'_> {
             let (head, i) = self.row(row);
             let at = (self.b * op.heads_q + head) * op.len_q + i;
             let (lse, seen) = (given.lse[at], self.masks.visible(self.b, i));
-            // A query that saw nothing has no and -inf - -inf is not a number.
+            // A query that saw nothing has no share, and -inf - -inf is not a number.
             let sees = lse > f32::NEG_INFINITY && !seen.is_empty();
             if sees {
                 (first, end) = (first.min(seen.start), end.max(seen.end));

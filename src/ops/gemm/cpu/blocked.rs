@@ -266,12 +266,9 @@ fn pack_lhs<T: Tile>(
         let Range { start: top, end: bottom } = cut.rows_of(t);
         let end = ((block + 1) * cut.depth).min(cut.steps);
         if T::Source::DTYPE == DType::F32 && T::KR == 1 && lhs.col_stride == 1 && bottom - top >= 8 {
-            // The first eight rows and the last eight, which may be some of the same.
-            for row in [0, bottom - top - 8] {
-                let from = &lhs.rows(batch, first + top + row)[block * cut.depth..];
-                let (from, out) = (bytemuck::cast_slice(from), &mut bytemuck::cast_slice_mut(out)[row..]);
-                transpose(tile.simd(), from, lhs.row_stride, (8, end - block * cut.depth), None, out, T::PITCH);
-            }
+            let from = bytemuck::cast_slice(&lhs.rows(batch, first + top)[block * cut.depth..]);
+            let extents = (bottom - top, end - block * cut.depth);
+            transpose(tile.simd(), from, lhs.row_stride, extents, None, bytemuck::cast_slice_mut(out), T::PITCH);
             return;
         }
         let mut stage = [T::Step::zeroed(); 16 * STAGE];
