@@ -85,6 +85,18 @@ impl Peaks {
         // Large enough that little of it stays in the last level from one pass to the next.
         let dram_bytes = (2 * l3).clamp(256 << 20, 1 << 30) / threads;
         let read = |bytes: usize| probe::read_bytes_per_second(cpu, bytes);
+        let mut levels = vec![("L2", l2 * threads, read(l2 / 2))];
+        // A guest of a large processor has the size of the last level for itself on paper only: what 16 MiB are read at is no
+        // measure of 128.
+        let (small, large) = (16 << 20, 128 << 20);
+        let all_l3 = l3.max(l2 * threads);
+        if all_l3 > large {
+            levels.push(("L3", 4 * small, read(small / threads)));
+            levels.push(("L3_128M", all_l3, read(large / threads)));
+        } else {
+            levels.push(("L3", all_l3, read((l3 / 2).min(small) / threads)));
+        }
+        levels.push(("DRAM", usize::MAX, read(dram_bytes)));
         Peaks {
             threads,
             fma_bits: match Cpu::caps(cpu).isa {
@@ -96,11 +108,7 @@ impl Peaks {
             bf16_flops: probe::bf16_flops(cpu),
             f16_flops: None,
             byte_flops: probe::byte_flops(cpu),
-            read: vec![
-                ("L2", l2 * threads, read(l2 / 2)),
-                ("L3", l3.max(l2 * threads), read((l3 / 2).min(16 << 20) / threads)),
-                ("DRAM", usize::MAX, read(dram_bytes)),
-            ],
+            read: levels,
             pool: Some(PoolCost::of_cpu(cpu)),
         }
     }

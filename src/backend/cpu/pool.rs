@@ -1,4 +1,7 @@
-//! The thread pool: one job at a time, its parts taken from a counter by the caller and the workers.
+//! The thread pool: one job at a time, whose parts the caller and the workers take.
+//!
+//! Each thread has a run of neighbouring parts, and helps others when its own are done. So a thread meets the same part of a
+//! tensor in each loop over it and finds it in its own cache, and threads of a product read different panels of a weight.
 //!
 //! A kernel cuts its work into parts by the problem alone, never by the number of threads, and a part's result does not
 //! depend on who runs it; so the bits are the same with any number of threads.
@@ -8,6 +11,7 @@
 //! [`probe::launch_seconds`](super::probe::launch_seconds) and shown beside the peaks; work that is too little for it never
 //! gets here (`Launch::pool`).
 
+use super::deal;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -58,13 +62,18 @@ struct Shared {
     epoch: AtomicU64,
     board: Mutex<Board>,
     wake: Condvar,
-    /// The next part to take.
-    next: AtomicUsize,
+    /// For each thread the next part to take of its run.
+    next: Box<[Cursor]>,
     /// Workers that have taken the current job and not finished with it.
     busy: AtomicUsize,
     stop: AtomicBool,
     panic: Mutex<Option<Box<dyn std::any::Any + Send>>>,
 }
+
+/// A counter with its cache line, and the one that comes along with it, to itself.
+#[derive(Default)]
+#[repr(align(128))]
+struct Cursor(AtomicUsize);
 
 #[derive(Default)]
 struct Board {
@@ -94,14 +103,14 @@ impl Pool {
             epoch: AtomicU64::new(0),
             board: Mutex::default(),
             wake: Condvar::new(),
-            next: AtomicUsize::new(0),
+            next: (0..threads.max(1)).map(|_| Cursor::default()).collect(),
             busy: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
             panic: Mutex::new(None),
         });
         let spawn = |i: usize| {
             let shared = shared.clone();
-            std::thread::Builder::new().name(format!("lapidary-{i}")).spawn(move || shared.work()).ok()
+            std::thread::Builder::new().name(format!("lapidary-{i}")).spawn(move || shared.work(i)).ok()
         };
         // A system that refuses more threads leaves a smaller pool; results do not depend on it.
         let workers = (1..threads).map_while(spawn).collect();
@@ -129,7 +138,9 @@ impl Pool {
         // increment `busy`, and decrementing it; this function takes the job down and waits for `busy` to reach zero.
         let work: *const Work = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static Work>(work) };
         let s = &*self.shared;
-        s.next.store(0, Ordering::Relaxed);
+        for (thread, next) in s.next.iter().enumerate() {
+            next.0.store(deal(parts, s.next.len(), thread).start, Ordering::Relaxed);
+        }
         let asleep = {
             let mut board = lock(&s.board);
             board.job = Some(Job { work, parts });
@@ -139,7 +150,7 @@ impl Pool {
         if asleep > 0 {
             s.wake.notify_all();
         }
-        s.take_parts(work, parts);
+        s.take_parts(0, work, parts);
         lock(&s.board).job = None;
         let idle = || s.busy.load(Ordering::Acquire) == 0;
         if !spin(idle) {
@@ -198,26 +209,32 @@ impl<T> Base<T> {
 unsafe impl<T: Send> Sync for Base<T> {}
 
 impl Shared {
-    fn take_parts(&self, work: *const Work, parts: usize) {
+    /// Takes parts as thread `me`: its own, then the next thread's, and so on.
+    fn take_parts(&self, me: usize, work: *const Work, parts: usize) {
         INSIDE.set(true);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            loop {
-                let part = self.next.fetch_add(1, Ordering::Relaxed);
-                if part >= parts {
-                    break;
+            let threads = self.next.len();
+            for owner in (me..threads).chain(0..me) {
+                let (next, end) = (&self.next[owner].0, deal(parts, threads, owner).end);
+                // Looking costs less than taking what others have taken.
+                while next.load(Ordering::Relaxed) < end {
+                    let part = next.fetch_add(1, Ordering::Relaxed);
+                    if part >= end {
+                        break;
+                    }
+                    // SAFETY: see `Pool::run`: the closure is alive until every worker has left this function.
+                    unsafe { (*work)(part) };
                 }
-                // SAFETY: see `Pool::run`: the closure is alive until every worker has left this function.
-                unsafe { (*work)(part) };
             }
         }));
         INSIDE.set(false);
         if let Err(panic) = outcome {
-            self.next.store(parts, Ordering::Relaxed);
+            self.next.iter().for_each(|next| next.0.store(parts, Ordering::Relaxed));
             *lock(&self.panic) = Some(panic);
         }
     }
 
-    fn work(&self) {
+    fn work(&self, me: usize) {
         let mut seen = 0;
         loop {
             spin(|| self.epoch.load(Ordering::Acquire) != seen);
@@ -236,7 +253,7 @@ impl Shared {
                 self.busy.fetch_add(1, Ordering::Relaxed);
                 job
             };
-            self.take_parts(job.work, job.parts);
+            self.take_parts(me, job.work, job.parts);
             self.busy.fetch_sub(1, Ordering::Release);
         }
     }

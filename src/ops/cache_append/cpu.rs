@@ -29,7 +29,7 @@ fn supports<S: Simd>(_: &CacheAppend, caps: &Caps) -> Result<(), Unsupported> {
 }
 
 fn launch<S: Simd>(_: &Kernel<Cpu, CacheAppend>, op: &CacheAppend, l: &mut Launch<'_, Cpu>) -> Result<()> {
-    let s = S::detect().expect("supports() has checked it");
+    let s = S::detect().expect("supports() has checked it").exact();
     let (index, limit) = (l.input::<u32>(1), op.capacity - op.len + 1);
     if let Some(b) = index.iter().position(|&i| i as usize >= limit) {
         return Err(Error::Index { op: "cache_append", value: index[b].into(), index: b, limit: limit as u64 });

@@ -24,7 +24,7 @@ fn supports<S: Simd>(_: &Cast, caps: &Caps) -> Result<(), Unsupported> {
 }
 
 fn launch<S: Simd>(_: &Kernel<Cpu, Cast>, op: &Cast, l: &mut Launch<'_, Cpu>) -> Result<()> {
-    let s = S::detect().expect("supports() has checked it");
+    let s = S::detect().expect("supports() has checked it").exact();
     if op.to.is_float() && (op.from.is_float() || op.from == DType::U8) {
         with_lane!(op.from, T => match op.to {
             DType::F16 => parts::<T, half::f16>(l, |x, out| vectors(s, x, out)),

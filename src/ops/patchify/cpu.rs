@@ -27,7 +27,7 @@ fn supports<S: Simd>(_: &Patchify, caps: &Caps) -> Result<(), Unsupported> {
 }
 
 fn launch<S: Simd>(_: &Kernel<Cpu, Patchify>, op: &Patchify, l: &mut Launch<'_, Cpu>) -> Result<()> {
-    let s = S::detect().expect("supports() has checked it");
+    let s = S::detect().expect("supports() has checked it").exact();
     let constants = l.optional::<f32>(1).zip(l.optional::<f32>(2));
     // Scale, mean and 1/std of a channel.
     let map = |c: usize| constants.map_or([1.0, 0.0, 1.0], |(mean, std)| [op.scale.0, mean[c], 1.0 / std[c]]);

@@ -10,7 +10,10 @@ use std::arch::x86_64::*;
 
 /// Sixteen f32 lanes.
 #[derive(Clone, Copy, Debug)]
-pub struct Avx512(());
+pub struct Avx512 {
+    /// Whether the processor has AVX512_BF16, whose instruction rounds to bf16.
+    rounds: bool,
+}
 
 const N: usize = 16;
 
@@ -22,9 +25,6 @@ fn mask(n: usize) -> __mmask16 {
 
 /// Bits whose upper halves are the nearest bf16, ties to even: 0x7fff is added, and one more where the lowest kept bit is
 /// set; a NaN is made quiet instead.
-///
-/// The instruction of AVX512_BF16 takes 1.4 cycles a vector, stores included, where this takes 3.5 (4.5 before the masks).
-/// Not taken: it flushes subnormals, and every kernel would have to be compiled for it once more.
 #[inline(always)]
 fn nearest_bf16(v: __m512) -> __m512i {
     unsafe {
@@ -37,13 +37,34 @@ fn nearest_bf16(v: __m512) -> __m512i {
     }
 }
 
-/// Both rounded: their upper halves, brought together by one permutation.
+/// Both rounded. The instruction takes 1.4 cycles a vector, stores included, the other way 3.5; what is subnormal becomes 0.
 #[inline(always)]
-fn two_bf16(v: [__m512; 2]) -> __m512i {
+fn two_bf16(s: Avx512, v: [__m512; 2]) -> __m512i {
+    if s.rounds {
+        return unsafe { cvtne2ps2bf16(v) };
+    }
     unsafe {
+        // Their upper halves, brought together by one permutation.
         let odd = _mm512_loadu_si512(ODD.as_ptr().cast());
         _mm512_permutex2var_epi16(nearest_bf16(v[0]), odd, nearest_bf16(v[1]))
     }
+}
+
+/// `vcvtne2ps2bf16` as a piece of assembly: the intrinsic would only be inlined where everything is compiled for AVX512_BF16.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn cvtne2ps2bf16([low, high]: [__m512; 2]) -> __m512i {
+    let both;
+    unsafe {
+        std::arch::asm!(
+            "vcvtne2ps2bf16 {both}, {high}, {low}",
+            both = lateout(zmm_reg) both,
+            high = in(zmm_reg) high,
+            low = in(zmm_reg) low,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    both
 }
 
 /// Where the odd ones of 64 halves lie.
@@ -80,7 +101,12 @@ impl Simd for Avx512 {
             && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx512vl")
             && super::Avx2::detect().is_some();
-        all.then_some(Avx512(()))
+        let rounds = is_x86_feature_detected!("avx512bf16");
+        all.then_some(Avx512 { rounds })
+    }
+    #[inline(always)]
+    fn exact(self) -> Self {
+        Avx512 { rounds: false }
     }
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
@@ -143,21 +169,24 @@ impl Simd for Avx512 {
     fn store_bf16(self, v: __m512, to: &mut [bf16]) {
         let to = &mut to[..N];
         unsafe {
-            let high = _mm512_srli_epi32::<16>(nearest_bf16(v));
-            _mm256_storeu_si256(to.as_mut_ptr().cast(), _mm512_cvtepi32_epi16(high));
+            let half = match self.rounds {
+                true => _mm512_castsi512_si256(two_bf16(self, [v; 2])),
+                false => _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(nearest_bf16(v))),
+            };
+            _mm256_storeu_si256(to.as_mut_ptr().cast(), half);
         }
     }
     #[inline(always)]
     fn store_two_bf16(self, v: [__m512; 2], to: &mut [bf16]) {
         let to = &mut to[..2 * N];
-        unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), two_bf16(v)) }
+        unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), two_bf16(self, v)) }
     }
     #[inline(always)]
     fn stream_two_bf16(self, v: [__m512; 2], to: &mut [bf16]) {
         let to = &mut to[..2 * N];
         match to.as_ptr() as usize % 64 {
-            0 => unsafe { _mm512_stream_si512(to.as_mut_ptr().cast(), two_bf16(v)) },
-            _ => unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), two_bf16(v)) },
+            0 => unsafe { _mm512_stream_si512(to.as_mut_ptr().cast(), two_bf16(self, v)) },
+            _ => unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), two_bf16(self, v)) },
         }
     }
     #[inline(always)]
@@ -278,6 +307,20 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn sum(self, a: __m512) -> f32 {
         unsafe { _mm512_reduce_add_ps(a) }
+    }
+    #[inline(always)]
+    fn sum_four(self, [a, b, c, d]: [__m512; 4]) -> [f32; 4] {
+        unsafe {
+            // In each quarter first two sums of a and b, and of c and d; then one of each.
+            let ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+            let cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+            let all = _mm512_add_ps(_mm512_shuffle_ps::<0x44>(ab, cd), _mm512_shuffle_ps::<0xee>(ab, cd));
+            let half = _mm256_add_ps(_mm512_castps512_ps256(all), _mm512_extractf32x8_ps::<1>(all));
+            let sums = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps::<1>(half));
+            let mut to = [0.0; 4];
+            _mm_storeu_ps(to.as_mut_ptr(), sums);
+            to
+        }
     }
     #[inline(always)]
     fn max_lane(self, a: __m512) -> f32 {

@@ -63,6 +63,10 @@ pub trait Simd: Copy + Send + Sync + 'static {
 
     /// The proof that the processor has this instruction set.
     fn detect() -> Option<Self>;
+    /// The same, which stores subnormal bf16 numbers as what they are: for ops that promise every bit.
+    fn exact(self) -> Self {
+        self
+    }
 
     fn splat(self, x: f32) -> Self::V;
     /// The first `LANES` values. Panics if there are fewer.
@@ -85,7 +89,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn load_bf16(self, x: &[bf16]) -> Self::V;
     /// The even and the odd ones of the first `2·LANES` values. Panics if there are fewer.
     fn load_bf16_pairs(self, x: &[bf16]) -> [Self::V; 2];
-    /// Rounds to nearest even.
+    /// Rounds to nearest even; unless [`exact`](Simd::exact), what is subnormal may become 0.
     fn store_bf16(self, v: Self::V, to: &mut [bf16]);
     /// The same for two vectors, to the first `2·LANES` places.
     #[inline(always)]
@@ -163,6 +167,11 @@ pub trait Simd: Copy + Send + Sync + 'static {
 
     /// The sum of the lanes, in a fixed order.
     fn sum(self, a: Self::V) -> f32;
+    /// The sums of four vectors, each in an order of its own.
+    #[inline(always)]
+    fn sum_four(self, [a, b, c, d]: [Self::V; 4]) -> [f32; 4] {
+        [self.sum(a), self.sum(b), self.sum(c), self.sum(d)]
+    }
     /// The largest lane.
     fn max_lane(self, a: Self::V) -> f32;
 
@@ -205,6 +214,15 @@ pub trait Lane: Elem {
             halves[i % 2][i / 2] = x;
         }
         halves.map(|half| Self::load(s, &half))
+    }
+
+    /// Whether [`load_two`](Lane::load_two) has the even values first and then the odd ones.
+    const IN_PAIRS: bool = false;
+
+    /// The first `2·LANES` values, in the order that costs least.
+    #[inline(always)]
+    fn load_two<S: Simd>(s: S, x: &[Self]) -> [S::V; 2] {
+        [Self::load(s, x), Self::load(s, &x[S::LANES..])]
     }
 
     /// Up to `LANES` values; the other lanes are zero.
@@ -334,6 +352,11 @@ impl Lane for bf16 {
     }
     #[inline(always)]
     fn load_pairs<S: Simd>(s: S, x: &[bf16]) -> [S::V; 2] {
+        s.load_bf16_pairs(x)
+    }
+    const IN_PAIRS: bool = true;
+    #[inline(always)]
+    fn load_two<S: Simd>(s: S, x: &[bf16]) -> [S::V; 2] {
         s.load_bf16_pairs(x)
     }
     #[inline(always)]
@@ -517,6 +540,8 @@ mod tests {
         }
         assert!(get(s.fraction(s.splat(f32::NAN)))[0].is_nan() && get(s.recip(s.splat(f32::NAN)))[0].is_nan());
         assert_eq!(s.sum(a), x.iter().sum::<f32>());
+        let both: f32 = x.iter().zip(&y).map(|(x, y)| x * y).sum();
+        assert_eq!(s.sum_four([b, a, s.mul(a, b), s.zero()]), [y.iter().sum(), x.iter().sum(), both, 0.0]);
         assert_eq!(s.max_lane(a), x[S::LANES - 1]);
         assert!(get(s.max(a, s.splat(f32::NAN))).iter().all(|x| x.is_nan()));
         for n in 0..=S::LANES {

@@ -4,23 +4,27 @@
 //!
 //! Algorithm (FlashAttention-2 with the keys split as in Flash-Decoding): a part of the work is `SPLIT` keys of a sequence
 //! for one head of keys, or for several whose rows are neighbours in memory, so that pages are read whole. Its keys are
-//! walked in blocks of `BK`: dot products with the queries of the group, which share every load; mask, new maximum,
-//! weights 2^(s - m); then the values, added up with their weights. Each part leaves (m, l, acc) of its rows in the
+//! walked in blocks of `BK`, `MOST_KEYS` at a time: dot products with the queries of the group, which share every load; mask,
+//! new maximum, weights 2^(s - m); then the values, added up with their weights. bf16 is taken apart into even and odd values,
+//! one instruction a vector instead of two, so q and acc lie in that order. Each part leaves (m, l, acc) of its rows in the
 //! workspace; a second loop merges them per query, in the order of the keys.
 //!
 //! Reading: a run of neighbouring rows is at most a page, and the hardware prefetcher begins anew on every page; so each row
-//! asks for the one `AHEAD_BYTES` further. One thread, 32 heads of 4096 keys, 128, memory shared with busy neighbours, four
-//! rounds: f32 33 to 41 ms become 25 to 33, bf16 18 to 24 become 10 to 18. Distances of 4, 8 and 16 KiB are equal; runs of
-//! 16 KiB instead of 4 are equal with f32 and 1.6 times slower with bf16.
+//! asks for a later one. One thread, 32 heads of 4096 keys, 128, bf16, alternating: one key at a time 4.1 ms; four 3.1 to
+//! 3.6; with pairs, and asking for whole groups, 2.9 (23 GB/s). Distances of 4 to 16 KiB are equal; runs of 8 KiB instead
+//! of 4 take 3.4 ms, of 2 KiB 3.1. f32 is bound by memory both ways.
 //!
 //! Workspace of a head in a part: [q][acc][scores] of its rows, then m and l. Parts depend on the problem and its strides
 //! alone. Bound: memory; keys and values are read once.
 
+#![allow(clippy::needless_range_loop)] // loops over registers name them by number
+
 use super::block::narrow;
 use super::{BIAS, log_sum_exp};
-use crate::backend::cpu::simd::{Lane, Simd, math};
+use crate::backend::cpu::simd::{Lane, MAX_LANES, Simd, fetch_near, math};
 use crate::backend::cpu::{Caps, Cpu};
 use crate::backend::{Kernel, Launch};
+use crate::dtype::Elem;
 use crate::error::{Result, Unsupported};
 use crate::ops::attend::Attend;
 use crate::ops::attend::cpu::{Masks, Rows, widen};
@@ -37,7 +41,9 @@ const BK: usize = 64;
 const MAX_ROWS: usize = 16;
 /// Queries per key head up to which this beats the flash kernel, which fills vectors with queries.
 const SUITS_ROWS: usize = 8;
-/// Bytes between what is read and what is asked for.
+/// Keys at a time, at most.
+const MOST_KEYS: usize = 4;
+/// Bytes between what is read and what is asked for, at least: whole groups of keys, each asks for the one that follows.
 const AHEAD_BYTES: usize = 8192;
 /// Bytes of neighbouring rows that a part reads at a time, where heads are neighbours: a page.
 const RUN_BYTES: usize = 4096;
@@ -83,6 +89,8 @@ fn run<'a, S: Simd, T: Lane>(s: S, op: &Attention, l: &mut Launch<'a, Cpu>) -> R
     let most = if neighbours { RUN_BYTES / (op.head_dim * op.dtype.bytes()) } else { 1 };
     let heads = (1..=op.heads_kv).rev().find(|&n| n <= most && op.heads_kv.is_multiple_of(n)).unwrap_or(1);
     let groups = op.heads_kv / heads;
+    let row_bytes = (heads * op.head_dim * op.dtype.bytes()).max(1);
+    let ahead = AHEAD_BYTES.div_ceil(row_bytes).next_multiple_of(MOST_KEYS);
     l.pool().chunks_mut(partials, (heads * head_len(attend)).max(1), |i, memory| {
         let (b, split, first) = (i / groups / splits(op), i / groups % splits(op), i % groups * heads);
         let (mut start, mut end) = (usize::MAX, 0);
@@ -91,7 +99,7 @@ fn run<'a, S: Simd, T: Lane>(s: S, op: &Attention, l: &mut Launch<'a, Cpu>) -> R
             (start, end) = (start.min(seen.start), end.max(seen.end));
         }
         let keys = start.max(split * SPLIT)..end.min((split + 1) * SPLIT);
-        part::<S, T>(s, Part { masks, q, k, v, b, heads: first..first + heads, keys }, memory);
+        part::<S, T>(s, Part { masks, q, k, v, b, heads: first..first + heads, keys, ahead }, memory);
     });
     Ok(partials)
 }
@@ -105,6 +113,24 @@ struct Part<'a, T> {
     b: usize,
     heads: Range<usize>,
     keys: Range<usize>,
+    /// Keys from what is read to what is asked for.
+    ahead: usize,
+}
+
+impl<'a, T: Elem> Part<'a, T> {
+    /// Rows of some keys. Asks for those that are read a little later.
+    #[inline(always)]
+    fn read<const KEYS: usize>(&self, of: &Rows<'a, T>, keys: [usize; KEYS], h: usize) -> [&'a [T]; KEYS] {
+        let mut rows = [&[][..]; KEYS];
+        for i in 0..KEYS {
+            rows[i] = of.row(self.b, keys[i], h);
+            let later = rows[i].as_ptr().wrapping_add(self.ahead * of.strides[1]);
+            for line in (0..rows[i].len()).step_by(64 / size_of::<T>()) {
+                fetch_near(later.wrapping_add(line).cast());
+            }
+        }
+        rows
+    }
 }
 
 /// What a part holds of a head.
@@ -136,80 +162,231 @@ simd_fn! {
             for (r, q) in head.q.chunks_exact_mut(d).enumerate() {
                 let query = part.q.row(b, r % op.len_q, h * (op.heads_q / op.heads_kv) + r / op.len_q);
                 widen(s, query, scale, q);
+                turn::<S, T>(q, false);
             }
             head.acc.fill(0.0);
             head.m.fill(f32::NEG_INFINITY);
             head.l.fill(0.0);
         }
-        let padding = part.masks.padding(b);
-        // Keys from what is read to what is asked for.
-        let ahead = AHEAD_BYTES.div_ceil(part.heads.len() * d * size_of::<T>());
-        let soon = |rows: &Rows<'_, T>, key: usize, h: usize| {
-            if key + ahead < op.len_k {
-                rows.soon(b, key + ahead, h, 1).fetch(1);
-            }
-        };
         for from in part.keys.clone().step_by(BK) {
-            let n = BK.min(part.keys.end - from);
-            for j in 0..n {
-                for (memory, h) in memory.chunks_exact_mut(len).zip(part.heads.clone()) {
-                    let head = Head::new(memory, rows, d);
-                    soon(&part.k, from + j, h);
-                    dots::<S, T>(s, part.k.row(b, from + j, h), head.q, &mut head.p[j..]);
-                }
+            let keys = from..part.keys.end.min(from + BK);
+            if S::IS_ROOMY {
+                block::<S, T, MOST_KEYS>(s, &part, keys, memory);
+            } else {
+                block::<S, T, 2>(s, &part, keys, memory);
             }
-            for (memory, h) in memory.chunks_exact_mut(len).zip(part.heads.clone()) {
-                let mut head = Head::new(memory, rows, d);
-                for r in 0..rows {
-                    hide(&part.masks, (b, h, r), from..from + n, &mut head.p[r * BK..(r + 1) * BK]);
-                    weights(s, r, d, &mut head);
-                }
+        }
+        for memory in memory.chunks_exact_mut(len) {
+            Head::new(memory, rows, d).acc.chunks_exact_mut(d).for_each(|acc| turn::<S, T>(acc, true));
+        }
+    }
+}
+
+/// Up to `BK` keys, `KEYS` of them at a time.
+#[inline(always)]
+fn block<S: Simd, T: Lane, const KEYS: usize>(s: S, part: &Part<'_, T>, keys: Range<usize>, memory: &mut [f32]) {
+    let op = part.masks.op;
+    let (d, rows, len, n) = (op.head_dim, op.rows_per_head(), head_len(op), keys.len());
+    let mut all = [0; BK];
+    all.iter_mut().zip(keys.clone()).for_each(|(to, key)| *to = key);
+    let (groups, rest) = all[..n].as_chunks::<KEYS>();
+    for (g, &group) in groups.iter().enumerate() {
+        scores::<S, T, KEYS>(s, part, group, g * KEYS, memory);
+    }
+    for (g, &key) in rest.iter().enumerate() {
+        scores::<S, T, 1>(s, part, [key], groups.len() * KEYS + g, memory);
+    }
+    for (memory, h) in memory.chunks_exact_mut(len).zip(part.heads.clone()) {
+        let mut head = Head::new(memory, rows, d);
+        for r in 0..rows {
+            hide(&part.masks, (part.b, h, r), keys.clone(), &mut head.p[r * BK..(r + 1) * BK]);
+            weights(s, r, d, &mut head);
+        }
+    }
+    // What is padded may hold anything, so its weight of 0 is not enough.
+    let mut there = n;
+    if let Some(padding) = part.masks.padding(part.b) {
+        there = 0;
+        for key in keys.clone().filter(|&key| padding[key] != 0) {
+            all[there] = key;
+            there += 1;
+        }
+    }
+    let (groups, rest) = all[..there].as_chunks::<KEYS>();
+    for &group in groups {
+        values::<S, T, KEYS>(s, part, group, keys.start, memory);
+    }
+    for &key in rest {
+        values::<S, T, 1>(s, part, [key], keys.start, memory);
+    }
+}
+
+/// Dot products of some keys with the queries of every head, from place `at` of its scores on.
+#[inline(always)]
+fn scores<S: Simd, T: Lane, const KEYS: usize>(
+    s: S,
+    part: &Part<'_, T>,
+    keys: [usize; KEYS],
+    at: usize,
+    memory: &mut [f32],
+) {
+    let op = part.masks.op;
+    let (d, rows, len) = (op.head_dim, op.rows_per_head(), head_len(op));
+    for (memory, h) in memory.chunks_exact_mut(len).zip(part.heads.clone()) {
+        let head = Head::new(memory, rows, d);
+        let k = part.read(&part.k, keys, h);
+        let (whole, rest) = (rows - rows % 4, &mut head.p[at..]);
+        for r in (0..whole).step_by(4) {
+            dots::<S, T, KEYS, 4>(s, k, &head.q[r * d..], &mut rest[r * BK..]);
+        }
+        for r in whole..rows {
+            dots::<S, T, KEYS, 1>(s, k, &head.q[r * d..], &mut rest[r * BK..]);
+        }
+    }
+}
+
+/// `p[r · BK + i] = q[r] · k[i]`
+#[inline(always)]
+fn dots<S: Simd, T: Lane, const KEYS: usize, const ROWS: usize>(s: S, k: [&[T]; KEYS], q: &[f32], p: &mut [f32]) {
+    let d = k[0].len();
+    let mut sums = [[s.zero(); KEYS]; ROWS];
+    for at in (0..paired::<S>(d)).step_by(2 * S::LANES) {
+        let k = two::<S, T, KEYS>(s, &k, at);
+        for r in 0..ROWS {
+            let q = [s.load(&q[r * d + at..]), s.load(&q[r * d + at + S::LANES..])];
+            for i in 0..KEYS {
+                sums[r][i] = s.fma(k[i][1], q[1], s.fma(k[i][0], q[0], sums[r][i]));
             }
-            for j in (0..n).filter(|j| padding.is_none_or(|p| p[from + j] != 0)) {
-                for (memory, h) in memory.chunks_exact_mut(len).zip(part.heads.clone()) {
-                    let head = Head::new(memory, rows, d);
-                    soon(&part.v, from + j, h);
-                    add::<S, T>(s, part.v.row(b, from + j, h), &head.p[j..], head.acc);
-                }
+        }
+    }
+    for at in (paired::<S>(d)..d).step_by(S::LANES) {
+        let end = d.min(at + S::LANES);
+        let k = up_to_one::<S, T, KEYS>(s, &k, at..end);
+        for r in 0..ROWS {
+            let q = s.load_part(&q[r * d + at..r * d + end]);
+            for i in 0..KEYS {
+                sums[r][i] = s.fma(k[i], q, sums[r][i]);
+            }
+        }
+    }
+    for r in 0..ROWS {
+        let p = &mut p[r * BK..r * BK + KEYS];
+        if KEYS == 4 {
+            p.copy_from_slice(&s.sum_four([sums[r][0], sums[r][1], sums[r][2], sums[r][3]]));
+        } else {
+            for i in 0..KEYS {
+                p[i] = s.sum(sums[r][i]);
             }
         }
     }
 }
 
-/// `p[r · BK] = q[r] · k` for every row.
+/// Adds the values of some keys to what every head has summed; `first` is the block's first key.
 #[inline(always)]
-fn dots<S: Simd, T: Lane>(s: S, k: &[T], q: &[f32], p: &mut [f32]) {
-    let mut q = q;
-    let mut r = 0;
-    while q.len() >= 4 * k.len() {
-        dots_of::<S, T, 4>(s, k, q, &mut p[r * BK..]);
-        (q, r) = (&q[4 * k.len()..], r + 4);
-    }
-    while q.len() >= k.len() {
-        dots_of::<S, T, 1>(s, k, q, &mut p[r * BK..]);
-        (q, r) = (&q[k.len()..], r + 1);
+fn values<S: Simd, T: Lane, const KEYS: usize>(
+    s: S,
+    part: &Part<'_, T>,
+    keys: [usize; KEYS],
+    first: usize,
+    memory: &mut [f32],
+) {
+    let op = part.masks.op;
+    let (d, rows, len) = (op.head_dim, op.rows_per_head(), head_len(op));
+    for (memory, h) in memory.chunks_exact_mut(len).zip(part.heads.clone()) {
+        let head = Head::new(memory, rows, d);
+        let v = part.read(&part.v, keys, h);
+        let whole = rows - rows % 4;
+        for r in (0..whole).step_by(4) {
+            add::<S, T, KEYS, 4>(s, v, keys, &head.p[r * BK..], first, &mut head.acc[r * d..]);
+        }
+        for r in whole..rows {
+            add::<S, T, KEYS, 1>(s, v, keys, &head.p[r * BK..], first, &mut head.acc[r * d..]);
+        }
     }
 }
 
+/// The values of a row that are taken two vectors at a time. Of those, `q` and `acc` have the order of [`Lane::load_two`].
 #[inline(always)]
-fn dots_of<S: Simd, T: Lane, const R: usize>(s: S, k: &[T], q: &[f32], p: &mut [f32]) {
-    let d = k.len();
-    let mut sums = [s.zero(); R];
-    let body = d - d % S::LANES;
-    for at in (0..body).step_by(S::LANES) {
-        let k = T::load(s, &k[at..]);
-        for r in 0..R {
-            sums[r] = s.fma(k, s.load(&q[r * d + at..]), sums[r]);
+fn paired<S: Simd>(d: usize) -> usize {
+    d - d % (2 * S::LANES)
+}
+
+/// Brings what `paired` counts of a row into the order of [`Lane::load_two`], or back.
+fn turn<S: Simd, T: Lane>(row: &mut [f32], back: bool) {
+    if !T::IN_PAIRS {
+        return;
+    }
+    let mut turned = [0.0; 2 * MAX_LANES];
+    for row in row.chunks_exact_mut(2 * S::LANES) {
+        for i in 0..row.len() {
+            let half = i / 2 + i % 2 * S::LANES;
+            let (to, from) = if back { (i, half) } else { (half, i) };
+            turned[to] = row[from];
+        }
+        row.copy_from_slice(&turned[..row.len()]);
+    }
+}
+
+/// Two vectors of each row. (Loops and no `map`: a closure that is not inlined is compiled without the instruction set.)
+#[inline(always)]
+fn two<S: Simd, T: Lane, const N: usize>(s: S, rows: &[&[T]; N], at: usize) -> [[S::V; 2]; N] {
+    let mut vectors = [[s.zero(); 2]; N];
+    for i in 0..N {
+        vectors[i] = T::load_two(s, &rows[i][at..]);
+    }
+    vectors
+}
+
+/// A vector of each row, or less.
+#[inline(always)]
+fn up_to_one<S: Simd, T: Lane, const N: usize>(s: S, rows: &[&[T]; N], at: Range<usize>) -> [S::V; N] {
+    let mut vectors = [s.zero(); N];
+    for i in 0..N {
+        vectors[i] = T::load_part(s, &rows[i][at.clone()]);
+    }
+    vectors
+}
+
+/// `acc[r] += Σ_i p[r · BK + keys[i] - first] · v[i]`
+#[inline(always)]
+fn add<S: Simd, T: Lane, const KEYS: usize, const ROWS: usize>(
+    s: S,
+    v: [&[T]; KEYS],
+    keys: [usize; KEYS],
+    p: &[f32],
+    first: usize,
+    acc: &mut [f32],
+) {
+    let d = v[0].len();
+    let mut weights = [[s.zero(); KEYS]; ROWS];
+    for r in 0..ROWS {
+        for i in 0..KEYS {
+            weights[r][i] = s.splat(p[r * BK + keys[i] - first]);
         }
     }
-    if body < d {
-        let k = T::load_part(s, &k[body..]);
-        for r in 0..R {
-            sums[r] = s.fma(k, s.load_part(&q[r * d + body..(r + 1) * d]), sums[r]);
+    for at in (0..paired::<S>(d)).step_by(2 * S::LANES) {
+        let v = two::<S, T, KEYS>(s, &v, at);
+        for r in 0..ROWS {
+            let acc = &mut acc[r * d + at..r * d + at + 2 * S::LANES];
+            let mut sums = [s.load(acc), s.load(&acc[S::LANES..])];
+            for i in 0..KEYS {
+                sums = [s.fma(v[i][0], weights[r][i], sums[0]), s.fma(v[i][1], weights[r][i], sums[1])];
+            }
+            s.store(sums[0], acc);
+            s.store(sums[1], &mut acc[S::LANES..]);
         }
     }
-    for r in 0..R {
-        p[r * BK] = s.sum(sums[r]);
+    for at in (paired::<S>(d)..d).step_by(S::LANES) {
+        let end = d.min(at + S::LANES);
+        let v = up_to_one::<S, T, KEYS>(s, &v, at..end);
+        for r in 0..ROWS {
+            let acc = &mut acc[r * d + at..r * d + end];
+            let mut sum = s.load_part(acc);
+            for i in 0..KEYS {
+                sum = s.fma(v[i], weights[r][i], sum);
+            }
+            s.store_part(sum, acc);
+        }
     }
 }
 
@@ -268,23 +445,6 @@ fn weights<S: Simd>(s: S, r: usize, d: usize, head: &mut Head<'_>) {
     }
     head.l[r] = before + s.sum(sum);
     head.m[r] = new;
-}
-
-/// `acc[r] += p[r · BK] · v` for every row.
-#[inline(always)]
-fn add<S: Simd, T: Lane>(s: S, v: &[T], p: &[f32], acc: &mut [f32]) {
-    let d = v.len();
-    for (acc, p) in acc.chunks_exact_mut(d).zip(p.iter().step_by(BK)) {
-        let weight = s.splat(*p);
-        let body = d - d % S::LANES;
-        for (v, acc) in v[..body].chunks_exact(S::LANES).zip(acc.chunks_exact_mut(S::LANES)) {
-            s.store(s.fma(T::load(s, v), weight, s.load(acc)), acc);
-        }
-        if body < d {
-            let acc = &mut acc[body..];
-            s.store_part(s.fma(T::load_part(s, &v[body..]), weight, s.load_part(acc)), acc);
-        }
-    }
 }
 
 /// Merges the splits of every query, in their order.

@@ -5,7 +5,7 @@
 //! its own way, so sums differ from f32's in the last bits.
 #![allow(unsafe_code)] // intrinsics, behind a check of the processor
 
-use super::blocked::{self, Ahead, NEAR, Tile};
+use super::blocked::{self, Ahead, Lhs, NEAR, Sums, Tile};
 use super::{Format, Gemm};
 use crate::backend::cpu::simd::{Avx512, Isa, Simd, fetch_near};
 use crate::backend::cpu::{Caps, Cpu};
@@ -49,6 +49,7 @@ impl Tile for Bf16Tile {
     type Value = bf16;
     const KR: usize = 2;
     const MR: usize = 14;
+    const READS_ROWS: bool = false;
 
     fn simd(&self) -> Avx512 {
         self.0
@@ -69,25 +70,23 @@ impl Tile for Bf16Tile {
         rhs
     }
 
-    fn multiply(&self, rows: usize, lhs: &[u32], rhs: &[bf16], steps: usize, ahead: &[bf16], acc: &mut [f32]) {
-        let ahead = Ahead::new(ahead, steps);
+    fn multiply(&self, rows: usize, lhs: Lhs<'_, u32>, rhs: &[bf16], steps: usize, ahead: &[bf16], sums: Sums<'_>) {
+        let Lhs::Packed(lhs) = lhs else { unreachable!("rows are never given to this tile, see `READS_ROWS`") };
+        let (s, ahead) = (self.0, Ahead::new(ahead, steps));
         // SAFETY: the processor has the features, see `Bf16Tile`.
-        with_rows!(rows, ROWS => unsafe { tile::<ROWS>(lhs, rhs, steps, ahead, acc) })
+        with_rows!(rows, ROWS => unsafe { tile::<ROWS>(s, lhs, rhs, steps, ahead, sums) })
     }
 }
 
-/// acc[r, :] += Σ_p lhs[p, r] · rhs[p, :] over pairs p; acc rows are 32 apart.
+/// Σ_p lhs[p, r] · rhs[p, :] over pairs p for ROWS rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-fn tile<const ROWS: usize>(lhs: &[u32], rhs: &[bf16], steps: usize, mut ahead: Ahead, acc: &mut [f32]) {
+fn tile<const ROWS: usize>(s: Avx512, lhs: &[u32], rhs: &[bf16], steps: usize, mut ahead: Ahead, sums: Sums<'_>) {
     const PITCH: usize = <Bf16Tile as Tile>::PITCH;
-    assert!(ROWS <= PITCH && lhs.len() >= steps * PITCH && rhs.len() >= steps * 64 && acc.len() >= ROWS * 32);
-    // SAFETY: every access below lies inside the three ranges that were just asserted: acc[r·32 .. r·32 + 32] for r < ROWS,
-    // rhs[p·64 .. p·64 + 64] and lhs[p·PITCH + r] for p < steps. Vectors are read and written unaligned.
+    assert!(ROWS <= PITCH && lhs.len() >= steps * PITCH && rhs.len() >= steps * 64);
+    let mut c: [[__m512; 2]; ROWS] = sums.begin(s);
+    // SAFETY: every access below lies inside the two ranges that were just asserted: rhs[p·64 .. p·64 + 64] and
+    // lhs[p·PITCH + r] for p < steps. Vectors are read unaligned.
     unsafe {
-        let mut c = [[_mm512_setzero_ps(); 2]; ROWS];
-        for (r, c) in c.iter_mut().enumerate() {
-            *c = [_mm512_loadu_ps(acc.as_ptr().add(r * 32)), _mm512_loadu_ps(acc.as_ptr().add(r * 32 + 16))];
-        }
         let (mut a, mut b) = (lhs.as_ptr(), rhs.as_ptr().cast::<__m512i>());
         for from in (0..steps).step_by(ahead.every) {
             ahead.fetch();
@@ -105,9 +104,6 @@ fn tile<const ROWS: usize>(lhs: &[u32], rhs: &[bf16], steps: usize, mut ahead: A
                 b = b.add(2);
             }
         }
-        for (r, c) in c.iter().enumerate() {
-            _mm512_storeu_ps(acc.as_mut_ptr().add(r * 32), c[0]);
-            _mm512_storeu_ps(acc.as_mut_ptr().add(r * 32 + 16), c[1]);
-        }
     }
+    sums.end(s, &c);
 }

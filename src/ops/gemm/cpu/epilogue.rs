@@ -2,9 +2,11 @@
 #![allow(unsafe_code)] // blocks of the result are written by different threads through one pointer
 
 use crate::backend::cpu::simd::{Lane, Simd};
+use crate::dtype::DType;
 use crate::ops::activation::Activation;
 use crate::simd_fn;
 use std::marker::PhantomData;
+use std::ops::Range;
 
 /// What a problem asks for.
 pub(super) struct Epilogue<'a> {
@@ -44,6 +46,52 @@ impl<'a, O> Rows<'a, O> {
         assert!(row < self.rows && from <= to && to <= self.n);
         // SAFETY: inside the slice that `new` was given; the caller vouches for uniqueness.
         unsafe { std::slice::from_raw_parts_mut(self.base.add(row * self.n + from), to - from) }
+    }
+}
+
+/// Rows of two vectors of an f32 result that takes sums as they are, or with a bias: a tile stores them from its registers.
+pub(super) struct Direct<'a> {
+    base: *mut f32,
+    /// From one row to the next.
+    stride: usize,
+    rows: usize,
+    bias: Option<&'a [f32]>,
+}
+
+impl<'a> Direct<'a> {
+    /// Rows `rows` from column `left` on; `None` where more is to be done to sums, or fewer columns are left.
+    pub fn new<O: Lane>(
+        e: &Epilogue<'a>,
+        out: &Rows<'_, O>,
+        rows: Range<usize>,
+        left: usize,
+        nr: usize,
+    ) -> Option<Direct<'a>> {
+        let plain = e.activation == Activation::None && e.residual.is_none() && !e.gated;
+        if O::DTYPE != DType::F32 || !plain || left + nr > e.n {
+            return None;
+        }
+        assert!(rows.end <= out.rows && e.n == out.n);
+        // SAFETY: inside of the result by the line above.
+        let base = unsafe { out.base.add(rows.start * out.n + left) }.cast();
+        Some(Direct { base, stride: out.n, rows: rows.len(), bias: e.bias.map(|b| &b[left..left + nr]) })
+    }
+
+    #[allow(clippy::needless_range_loop)] // as for `Sums`
+    #[inline(always)]
+    pub fn store<S: Simd, const ROWS: usize>(self, s: S, c: &[[S::V; 2]; ROWS]) {
+        assert!(ROWS <= self.rows);
+        let bias = match self.bias {
+            Some(bias) => [s.load(bias), s.load(&bias[S::LANES..])],
+            None => [s.zero(); 2],
+        };
+        for r in 0..ROWS {
+            // SAFETY: two vectors of row r, which `new` has found inside of the result. Blocks of it do not overlap, and one
+            // thread works on each.
+            let row = unsafe { std::slice::from_raw_parts_mut(self.base.add(r * self.stride), 2 * S::LANES) };
+            s.store(s.add(c[r][0], bias[0]), row);
+            s.store(s.add(c[r][1], bias[1]), &mut row[S::LANES..]);
+        }
     }
 }
 

@@ -8,7 +8,7 @@
 //! 16-bit rhs is widened a piece at a time, which all tiles of a block share.
 #![allow(unsafe_code)] // the innermost loop reads through pointers whose ranges are asserted before it
 
-use super::blocked::{Ahead, NEAR, Tile};
+use super::blocked::{Ahead, Lhs, NEAR, Sums, Tile};
 use crate::backend::cpu::simd::{Isa, Lane, Simd, fetch_near, widen};
 use crate::dtype::DType;
 use crate::{simd_fn, with_rows};
@@ -35,6 +35,7 @@ impl<S: Simd, L: Lane, R: Lane> Tile for F32Tile<S, L, R> {
         Isa::Avx2 => 6,
         Isa::Portable => 4,
     };
+    const READS_ROWS: bool = matches!(L::DTYPE, DType::F32);
 
     fn simd(&self) -> S {
         self.0
@@ -53,9 +54,16 @@ impl<S: Simd, L: Lane, R: Lane> Tile for F32Tile<S, L, R> {
         room
     }
 
-    fn multiply(&self, rows: usize, lhs: &[f32], rhs: &[f32], steps: usize, ahead: &[R], acc: &mut [f32]) {
+    fn multiply(&self, rows: usize, lhs: Lhs<'_, f32>, rhs: &[f32], steps: usize, ahead: &[R], sums: Sums<'_>) {
         let (s, ahead) = (self.0, Ahead::new(ahead, steps));
-        with_rows!(rows, ROWS => tile::<S, ROWS>(s, lhs, rhs, steps, ahead, acc))
+        match lhs {
+            Lhs::Packed(lhs) => with_rows!(rows, ROWS => tile::<S, ROWS, true>(s, lhs, 1, rhs, steps, ahead, sums)),
+            // Not compiled where it is not wanted.
+            Lhs::Rows(..) if !Self::READS_ROWS => unreachable!("rows are only given to tiles that read them"),
+            Lhs::Rows(lhs, stride) => {
+                with_rows!(rows, ROWS => tile::<S, ROWS, false>(s, lhs, stride, rhs, steps, ahead, sums))
+            }
+        }
     }
 }
 
@@ -65,15 +73,14 @@ const fn pitch<S: Simd>() -> usize {
 }
 
 simd_fn! {
-    /// acc[r, :] += Σ_p lhs[p, r] · rhs[p, :] for ROWS rows.
-    fn tile[S; const ROWS: usize](s, lhs: &[f32], rhs: &[f32], steps: usize, ahead: Ahead, acc: &mut [f32]) {
-        let (nr, pitch) = (2 * S::LANES, pitch::<S>());
-        assert!(ROWS <= pitch && lhs.len() >= steps * pitch && acc.len() >= ROWS * nr);
+    /// Σ_p lhs[p, r] · rhs[p, :] for ROWS rows: of packed lhs, or of rows `stride` apart.
+    fn tile[S; const ROWS: usize, const PACKED: bool](s, lhs: &[f32], stride: usize, rhs: &[f32], steps: usize, ahead: Ahead, sums: Sums<'_>) {
+        let nr = 2 * S::LANES;
+        // From one row of lhs to the next, and from one step.
+        let (row, step) = if PACKED { (1, pitch::<S>()) } else { (stride, 1) };
+        assert!(steps == 0 || lhs.len() > (ROWS - 1) * row + (steps - 1) * step);
         let mut ahead = ahead;
-        let mut c = [[s.zero(); 2]; ROWS];
-        for (c, acc) in c.iter_mut().zip(acc.chunks_exact(nr)) {
-            *c = [s.load(acc), s.load(&acc[S::LANES..])];
-        }
+        let mut c: [[S::V; 2]; ROWS] = sums.begin(s);
         let mut at = lhs.as_ptr();
         for rhs in rhs[..steps * nr].chunks(ahead.every * nr) {
             ahead.fetch();
@@ -83,19 +90,14 @@ simd_fn! {
                 }
                 let b = [s.load(b), s.load(&b[S::LANES..])];
                 for (r, c) in c.iter_mut().enumerate() {
-                    // SAFETY: `at` has advanced by fewer than `steps` steps, so this is lhs[p · pitch + r] with p < steps
-                    // and r < pitch, inside the slice by the assertion above.
-                    let a = s.splat(unsafe { *at.add(r) });
+                    // SAFETY: `at` has advanced by p < steps steps, so this is inside of lhs by the assertion above.
+                    let a = s.splat(unsafe { *at.add(r * row) });
                     c[0] = s.fma(a, b[0], c[0]);
                     c[1] = s.fma(a, b[1], c[1]);
                 }
-                // SAFETY: at most one past the last step.
-                at = unsafe { at.add(pitch) };
+                at = at.wrapping_add(step);
             }
         }
-        for (c, acc) in c.iter().zip(acc.chunks_exact_mut(nr)) {
-            s.store(c[0], acc);
-            s.store(c[1], &mut acc[S::LANES..]);
-        }
+        sums.end(s, &c);
     }
 }
