@@ -169,10 +169,7 @@ impl Simd for Avx512 {
     fn store_bf16(self, v: __m512, to: &mut [bf16]) {
         let to = &mut to[..N];
         unsafe {
-            let half = match self.rounds {
-                true => _mm512_castsi512_si256(two_bf16(self, [v; 2])),
-                false => _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(nearest_bf16(v))),
-            };
+            let half = _mm512_castsi512_si256(two_bf16(self, [v; 2]));
             _mm256_storeu_si256(to.as_mut_ptr().cast(), half);
         }
     }

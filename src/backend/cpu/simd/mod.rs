@@ -222,7 +222,10 @@ pub trait Lane: Elem {
     /// The first `2·LANES` values, in the order that costs least.
     #[inline(always)]
     fn load_two<S: Simd>(s: S, x: &[Self]) -> [S::V; 2] {
-        [Self::load(s, x), Self::load(s, &x[S::LANES..])]
+        match Self::IN_PAIRS {
+            true => Self::load_pairs(s, x),
+            false => [Self::load(s, x), Self::load(s, &x[S::LANES..])],
+        }
     }
 
     /// Up to `LANES` values; the other lanes are zero.
@@ -346,17 +349,14 @@ impl Lane for f16 {
     }
 }
 impl Lane for bf16 {
+    const IN_PAIRS: bool = true;
+
     #[inline(always)]
     fn load<S: Simd>(s: S, x: &[bf16]) -> S::V {
         s.load_bf16(x)
     }
     #[inline(always)]
     fn load_pairs<S: Simd>(s: S, x: &[bf16]) -> [S::V; 2] {
-        s.load_bf16_pairs(x)
-    }
-    const IN_PAIRS: bool = true;
-    #[inline(always)]
-    fn load_two<S: Simd>(s: S, x: &[bf16]) -> [S::V; 2] {
         s.load_bf16_pairs(x)
     }
     #[inline(always)]
@@ -582,6 +582,9 @@ mod tests {
         let mut nan = [bf16::ZERO; MAX_LANES];
         bf16::store(s, s.splat(f32::NAN), &mut nan);
         assert!(nan[0].is_nan());
+        let (tiny, mut kept) = (3.0e-39, [bf16::ZERO; MAX_LANES]);
+        bf16::store(s.exact(), s.splat(tiny), &mut kept);
+        assert_eq!(kept[0], bf16::from_f32(tiny));
     }
 
     #[test]

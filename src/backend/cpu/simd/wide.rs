@@ -41,6 +41,10 @@ impl<S: Simd, const K: usize> Simd for Wide<S, K> {
     fn detect() -> Option<Self> {
         S::detect().map(Wide)
     }
+    #[inline(always)]
+    fn exact(self) -> Self {
+        Wide(self.0.exact())
+    }
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::V {

@@ -5,7 +5,7 @@
 //!
 //! Algorithm (Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication"), see `blocked.rs`:
 //! 1. lhs is packed, k in blocks of KC, into tiles of mr rows whose values of one k are neighbours: one stream of memory,
-//!    where rows as they lie would be mr.
+//!    where rows as they lie would be mr. f32 rows that L1 can hold side by side are read in place instead.
 //! 2. A plain rhs is packed into panels in the workspace; a prepared one is read where it lies.
 //! 3. Work is cut into blocks of the result. A block walks k; for each KC, each rhs panel meets each tile of rows in
 //!    mr x nr registers (`tile.rs`, `bf16.rs`), whose sums lie in L2 between KCs.
