@@ -4,9 +4,12 @@
 #[derive(Clone, Debug)]
 pub(crate) struct Random(u64);
 
+/// What lies between two states of a stream.
+const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// The output function of splitmix64: scatters the bits of its argument.
 pub(crate) fn mix(x: u64) -> u64 {
-    let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let x = x.wrapping_add(GAMMA);
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)
@@ -25,8 +28,13 @@ impl Random {
 
     pub fn next(&mut self) -> u64 {
         let out = mix(self.0);
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.0 = self.0.wrapping_add(GAMMA);
         out
+    }
+
+    /// The stream without its next `n` numbers.
+    pub fn after(&self, n: u64) -> Random {
+        Random(self.0.wrapping_add(n.wrapping_mul(GAMMA)))
     }
 
     /// Uniform in (0, 1].
@@ -43,5 +51,18 @@ impl Random {
     /// Below a limit of at least 1.
     pub fn below(&mut self, limit: u32) -> u32 {
         (self.next() % u64::from(limit.max(1))) as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Random;
+
+    #[test]
+    fn a_stream_can_be_taken_up_anywhere() {
+        let mut stream = Random::new(5);
+        let mut later = stream.after(7);
+        (0..7).for_each(|_| drop(stream.next()));
+        assert_eq!(stream.next(), later.next());
     }
 }

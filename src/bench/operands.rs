@@ -8,6 +8,8 @@ use crate::ops::{self, AnyOp, Fill, Operand, Results, Row};
 use crate::random::Random;
 use crate::tensor::{Tensor, TensorMut};
 use crate::with_elem;
+use std::num::NonZero;
+use std::thread;
 
 /// How operands lie in memory.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -194,8 +196,7 @@ fn available_bytes() -> u64 {
 }
 
 fn operand<T: Elem>(device: &Device, o: &Operand, random: &mut Random, layout: Layout) -> Result<(Tensor, Vec<f64>)> {
-    let mut logical: Vec<T> = Vec::with_capacity(o.shape.count());
-    fill(&mut logical, o, random);
+    let logical = filled::<T>(o, random);
     let values = logical.iter().map(|v| v.to_f64()).collect();
     let tensor = place(device, &logical, layout)?;
     Ok((if o.format == Format::Plain { tensor } else { ops::pack_rhs::pack(&tensor, o.format)? }, values))
@@ -236,26 +237,49 @@ fn quantised(device: &Device, o: &Operand, quant: Quant, random: &mut Random) ->
     Ok((if o.format == Format::Blocks(quant) { blocks } else { ops::pack_rhs::pack(&blocks, o.format)? }, values))
 }
 
-fn fill<T: Elem>(out: &mut Vec<T>, o: &Operand, random: &mut Random) {
+fn filled<T: Elem>(o: &Operand, random: &mut Random) -> Vec<T> {
     let count = o.shape.count();
     match o.fill {
         Fill::Normal | Fill::Bytes if T::DTYPE == DType::U8 => {
-            out.extend((0..count).map(|_| T::from_f64((random.next() >> 56) as f64)))
+            drawn(count, 1, random, |random| T::from_f64((random.next() >> 56) as f64))
         }
-        Fill::Normal | Fill::Bytes => out.extend((0..count).map(|_| T::from_f64(random.normal()))),
+        Fill::Normal | Fill::Bytes => drawn(count, 2, random, |random| T::from_f64(random.normal())),
         Fill::Affine { scale, offset } => {
-            out.extend((0..count).map(|_| T::from_f64(random.normal() * scale as f64 + offset as f64)));
+            drawn(count, 2, random, |random| T::from_f64(random.normal() * scale as f64 + offset as f64))
         }
-        Fill::Below(limit) => out.extend((0..count).map(|_| T::from_f64(random.below(limit) as f64))),
+        Fill::Below(limit) => drawn(count, 1, random, |random| T::from_f64(random.below(limit) as f64)),
         Fill::Ascending(limit) => {
             let (rows, cols) = o.shape.rows();
-            for _ in 0..rows {
+            let ascending = |_| {
                 let mut row: Vec<u32> = (0..cols).map(|_| random.below(limit)).collect();
                 row.sort_unstable();
-                out.extend(row.into_iter().map(|v| T::from_f64(v as f64)));
-            }
+                row.into_iter().map(|v| T::from_f64(v as f64))
+            };
+            (0..rows).flat_map(ascending).collect()
         }
     }
+}
+
+/// Values that take `draws` numbers of the stream each: large operands on all cores, the same values however many there are.
+fn drawn<T: Elem>(count: usize, draws: usize, random: &mut Random, value: impl Fn(&mut Random) -> T + Sync) -> Vec<T> {
+    /// Values that are not worth a thread.
+    const FEW: usize = 1 << 14;
+    let mut out = vec![T::from_f64(0.0); count];
+    let stream = random.clone();
+    *random = stream.after((count * draws) as u64);
+    let fill = |part: &mut [T], mut stream: Random| part.iter_mut().for_each(|x| *x = value(&mut stream));
+    if count <= FEW {
+        fill(&mut out, stream);
+        return out;
+    }
+    let share = count.div_ceil(thread::available_parallelism().map_or(1, NonZero::get)).max(FEW);
+    thread::scope(|scope| {
+        for (i, part) in out.chunks_mut(share).enumerate() {
+            let (fill, stream) = (&fill, stream.after((i * share * draws) as u64));
+            scope.spawn(move || fill(part, stream));
+        }
+    });
+    out
 }
 
 /// The worst layout that a kernel accepts.
@@ -434,4 +458,17 @@ pub fn parse_call(text: &str) -> Result<Call> {
     let arrangement =
         if strides.iter().all(Option::is_none) { Arrangement::Contiguous } else { Arrangement::Strides(strides) };
     Ok(Call { case: "", problem, arrangement, then: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_operands_are_the_stream_in_order() {
+        let (mut random, mut serial) = (Random::new(3), Random::new(3));
+        let values = filled::<f32>(&Operand::new("x", DType::F32, &[3, 20_001]), &mut random);
+        assert!(values.iter().all(|&x| x == serial.normal() as f32));
+        assert_eq!(random.next(), serial.next());
+    }
 }
