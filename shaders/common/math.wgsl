@@ -2,9 +2,11 @@
 // no bound; errors as for the CPU's (`backend::cpu::simd::math`, from which the coefficients are): at most 3 epsilon
 // where fma is fused or not. NaN gives NaN.
 
-// WGSL has no literal for infinity and refuses constant expressions that are infinite.
+// WGSL has no literals for infinity and NaN and refuses constant expressions that are. Drivers may take `inf - inf` for 0.
 var<private> infinity_bits: u32 = 0x7f800000u;
+var<private> nan_bits: u32 = 0x7fc00000u;
 fn infinity() -> f32 { return bitcast<f32>(infinity_bits); }
+fn nan() -> f32 { return bitcast<f32>(nan_bits); }
 
 // y, and NaN where x is. By its bits: `x != x` becomes an ordered comparison, which does not hold for NaN.
 fn keep_nan(y: vec4<f32>, x: vec4<f32>) -> vec4<f32> {
@@ -66,7 +68,7 @@ fn ln_4(v: vec4<f32>) -> vec4<f32> {
     let low = fma(ff, vec4(-0.5), fma(e, vec4(-2.1219444e-4), ff * f * y));
     let all = fma(e, vec4(0.6933594), f + low);
     let inf = vec4(infinity());
-    let not_positive = select(-inf, inf - inf, v < vec4(0.0));
+    let not_positive = select(-inf, vec4(nan()), v < vec4(0.0));
     return keep_nan(select(select(not_positive, all, v > vec4(0.0)), v, v >= inf), v);
 }
 fn ln_1(x: f32) -> f32 { return ln_4(vec4(x)).x; }

@@ -19,8 +19,7 @@ impl Kernels<Wgpu> for Gemm {
         few_row::<false>("gemm_few__wgsl"),
         Kernel::new("gemm_f16__wgsl_matrix", supports_matrix, launch_matrix)
             .takes(&[Takes::Strided, Takes::Strided])
-            // Checked by the compiler only: no adapter with matrices has run it yet. Until one has, it is there by name.
-            .suits(|_, _| false),
+            .suits(|op, _| fills(op)),
         tiled_row::<128>("gemm__wgsl_m128n128"),
         tiled_row::<64>("gemm__wgsl_m64n64"),
     ];
