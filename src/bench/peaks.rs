@@ -20,8 +20,8 @@ pub struct Peaks {
     pub fma_bits: usize,
     /// f32 multiply-adds, floating-point operations per second.
     pub fma_flops: f64,
-    /// bf16 dot products, or matrix products of a GPU, if the device has them.
-    pub bf16_flops: Option<f64>,
+    /// Products of bf16 if the device has them, and what they are by: `"bf16 dot"` or `"bf16 matrix"`.
+    pub bf16_flops: Option<(&'static str, f64)>,
     /// f16 matrix products, if the device has them.
     pub f16_flops: Option<f64>,
     /// Dot products of bytes, if the device has them.
@@ -143,7 +143,7 @@ impl Peaks {
             threads: 0,
             fma_bits: 0,
             fma_flops: probe::fma_flops(device)?,
-            bf16_flops: Some(probe::bf16_flops(device)?),
+            bf16_flops: Some(("bf16 matrix", probe::bf16_flops(device)?)),
             f16_flops: Some(probe::f16_flops(device)?),
             byte_flops: None,
             read: vec![
@@ -158,7 +158,7 @@ impl Peaks {
     /// The time below which no kernel can go: the larger of arithmetic and traffic.
     pub fn bound(&self, cost: Cost, products: Products) -> Bound {
         let special = match products {
-            Products::Bf16 => self.bf16_flops.map(|flops| (self.bf16_name(), flops)),
+            Products::Bf16 => self.bf16_flops,
             Products::F16 => self.f16_flops.map(|flops| ("f16 matrix", flops)),
             // Activations are pairs of bytes.
             Products::Bytes => self.byte_flops.map(|flops| ("byte dot", flops / 2.0)),
@@ -174,16 +174,12 @@ impl Peaks {
         }
     }
 
-    fn bf16_name(&self) -> &'static str {
-        if self.threads > 0 { "bf16 dot" } else { "bf16 matrix" }
-    }
-
     /// As text, one limit a line.
     pub fn table(&self) -> String {
         let threads = if self.threads > 0 { format!(", {} threads", self.threads) } else { String::new() };
         let mut out = format!("peaks{threads}:  fma f32 {:.1} GFLOP/s", self.fma_flops / 1e9);
-        if let Some(bf16) = self.bf16_flops {
-            out.push_str(&format!(",  {} {:.1} GFLOP/s", self.bf16_name(), bf16 / 1e9));
+        if let Some((name, bf16)) = self.bf16_flops {
+            out.push_str(&format!(",  {name} {:.1} GFLOP/s", bf16 / 1e9));
         }
         if let Some(f16) = self.f16_flops {
             out.push_str(&format!(",  f16 matrix {:.1} GFLOP/s", f16 / 1e9));
@@ -210,8 +206,8 @@ impl Peaks {
         };
         let fma = if self.fma_bits > 0 { format!("roof/fma{}", self.fma_bits) } else { "roof/fma".into() };
         let mut lines = vec![line(fma, "f32", Some(self.fma_flops / 1e9), None)];
-        lines.extend(self.bf16_flops.map(|f| {
-            line(format!("roof/{}_bf16", self.bf16_name().trim_start_matches("bf16 ")), "bf16", Some(f / 1e9), None)
+        lines.extend(self.bf16_flops.map(|(name, f)| {
+            line(format!("roof/{}_bf16", name.trim_start_matches("bf16 ")), "bf16", Some(f / 1e9), None)
         }));
         lines.extend(self.f16_flops.map(|f| line("roof/matrix_f16".into(), "f16", Some(f / 1e9), None)));
         lines.extend(self.byte_flops.map(|f| line("roof/dot_u8".into(), "u8", Some(f / 1e9), None)));

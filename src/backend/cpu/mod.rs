@@ -43,6 +43,8 @@ pub struct Caps {
     /// Whether they are faster than widening to f32: Intel's cores issue one every four cycles, half the rate of f32
     /// products; AMD's one or two a cycle.
     pub bf16_dot_is_fast: bool,
+    /// Whether it has products of bf16 matrices (AMX), and the system lets this process use them.
+    pub amx: bool,
     /// Whether it has dot products of bytes: AVX512_VNNI.
     pub avx512_vnni: bool,
     /// The same for 256-bit vectors without AVX-512: AVX-VNNI.
@@ -87,6 +89,7 @@ impl Device {
             isa: best_isa(),
             bf16_dot: has_bf16_dot(),
             bf16_dot_is_fast: has_bf16_dot() && !is_intel(),
+            amx: has_amx(),
             avx512_vnni: has_vnni()[0],
             avx_vnni: has_vnni()[1],
             threads,
@@ -111,9 +114,14 @@ impl Device {
         let caps = &self.0.caps;
         let [l1, l2, l3] = caps.cache_bytes.map(|b| b >> 10);
         let bf16 = if caps.bf16_dot { " + bf16 dot" } else { "" };
+        let amx = if caps.amx { " + amx" } else { "" };
         let vnni = if caps.avx512_vnni || caps.avx_vnni { " + vnni" } else { "" };
         let isa = caps.isa.name();
-        format!("{}; {isa}{bf16}{vnni}; {} threads; L1 {l1} KiB, L2 {l2} KiB, L3 {l3} KiB", processor(), caps.threads)
+        format!(
+            "{}; {isa}{bf16}{amx}{vnni}; {} threads; L1 {l1} KiB, L2 {l2} KiB, L3 {l3} KiB",
+            processor(),
+            caps.threads
+        )
     }
 }
 
@@ -238,6 +246,15 @@ fn has_bf16_dot() -> bool {
     #[cfg(target_arch = "x86_64")]
     {
         is_x86_feature_detected!("avx512bf16") && simd::Avx512::detect().is_some()
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+fn has_amx() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        simd::amx::Amx::detect().is_some()
     }
     #[cfg(not(target_arch = "x86_64"))]
     false

@@ -100,14 +100,24 @@ pub fn fma_flops(device: &Device) -> f64 {
     }
 }
 
-/// bf16 dot products: floating-point operations per second of all threads; `None` if the processor has none.
-pub fn bf16_flops(device: &Device) -> Option<f64> {
+/// Products of bf16, floating-point operations per second of all threads, and what computes them: matrices (AMX) or dot
+/// products; `None` if the processor has neither.
+pub fn bf16_flops(device: &Device) -> Option<(&'static str, f64)> {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(amx) = super::simd::amx::Amx::detect() {
+        let flops = AtomicUsize::new(0);
+        let seconds = fastest(device, 15, |_| {
+            flops.store(amx.registers().spin(100_000), Ordering::Relaxed);
+            0.0
+        });
+        return Some(("bf16 matrix", (flops.into_inner() * device.pool().threads()) as f64 / seconds));
+    }
     #[cfg(target_arch = "x86_64")]
     if device.0.caps.bf16_dot {
         let steps = 200_000;
         let flops = (steps * CHAINS * 64 * device.pool().threads()) as f64;
         // SAFETY: `bf16_dot` says that the processor has the features.
-        return Some(flops / fastest(device, 15, |_| unsafe { bf16_chains(steps) }));
+        return Some(("bf16 dot", flops / fastest(device, 15, |_| unsafe { bf16_chains(steps) })));
     }
     None
 }

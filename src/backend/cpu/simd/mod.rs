@@ -8,6 +8,8 @@
 //! [`Simd::detect`]. That is what makes the methods safe to call.
 
 #[cfg(target_arch = "x86_64")]
+pub mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;

@@ -38,6 +38,18 @@ pub(super) fn launch(_: &Kernel<Cpu, Gemm>, op: &Gemm, l: &mut Launch<'_, Cpu>) 
     Ok(())
 }
 
+/// A row as pairs; an odd last value is one with 0.
+pub(super) fn pack_pairs(row: &[bf16], out: &mut [u32]) {
+    let pairs = row.chunks_exact(2);
+    let odd = pairs.remainder().first();
+    for (pair, out) in pairs.zip(out.iter_mut()) {
+        *out = u32::from(pair[0].to_bits()) | u32::from(pair[1].to_bits()) << 16;
+    }
+    if let Some(last) = odd {
+        out[row.len() / 2] = u32::from(last.to_bits());
+    }
+}
+
 /// Made only by `launch`, after `supports` has found AVX512_BF16.
 struct Bf16Tile(Avx512);
 
@@ -47,6 +59,7 @@ impl Tile for Bf16Tile {
     type Step = u32;
     type Rhs = bf16;
     type Value = bf16;
+    type Turn = ();
     const KR: usize = 2;
     const MR: usize = 14;
     const READS_ROWS: bool = false;
@@ -55,22 +68,26 @@ impl Tile for Bf16Tile {
         self.0
     }
 
+    fn begin(&self) {}
+
     fn pack_row(&self, row: &[bf16], out: &mut [u32]) {
-        let pairs = row.chunks_exact(2);
-        let odd = pairs.remainder().first();
-        for (pair, out) in pairs.zip(out.iter_mut()) {
-            *out = u32::from(pair[0].to_bits()) | u32::from(pair[1].to_bits()) << 16;
-        }
-        if let Some(last) = odd {
-            out[row.len() / 2] = u32::from(last.to_bits());
-        }
+        pack_pairs(row, out);
     }
 
     fn piece<'a>(&self, rhs: &'a [bf16], _: &'a mut [f32]) -> &'a [bf16] {
         rhs
     }
 
-    fn multiply(&self, rows: usize, lhs: Lhs<'_, u32>, rhs: &[bf16], steps: usize, ahead: &[bf16], sums: Sums<'_>) {
+    fn multiply(
+        &self,
+        (): &mut (),
+        rows: usize,
+        lhs: Lhs<'_, u32>,
+        rhs: &[bf16],
+        steps: usize,
+        ahead: &[bf16],
+        sums: Sums<'_>,
+    ) {
         let Lhs::Packed(lhs) = lhs else { unreachable!("rows are never given to this tile, see `READS_ROWS`") };
         let (s, ahead) = (self.0, Ahead::new(ahead, steps));
         // SAFETY: the processor has the features, see `Bf16Tile`.

@@ -54,23 +54,32 @@ pub(super) trait Tile: Send + Sync {
     type Rhs: Elem;
     /// What it reads of rhs.
     type Value: Pod;
+    /// What a thread holds while it works on a block of the result.
+    type Turn;
     /// Values of k in a step.
     const KR: usize;
     /// The most rows.
     const MR: usize;
     /// From one step of packed lhs to the next.
     const PITCH: usize = Self::MR.next_multiple_of(8);
+    /// Steps that are packed row by row: 1 where those of neighbouring rows are neighbours. Blocks of k are whole groups.
+    const GROUP: usize = 1;
     /// Whether it also reads lhs where it lies: elements are steps.
     const READS_ROWS: bool;
+    /// Whether it stores sums straight into the result where it can.
+    const STORES: bool = true;
 
     fn simd(&self) -> Self::S;
+    fn begin(&self) -> Self::Turn;
     /// Packs a row, or a block's part of one.
     fn pack_row(&self, row: &[Self::Source], out: &mut [Self::Step]);
     /// A piece of a panel as the tile reads it, in `room` if it has to be written anew.
     fn piece<'a>(&self, rhs: &'a [Self::Rhs], room: &'a mut [f32]) -> &'a [Self::Value];
     /// `lhs[steps, rows] · rhs[steps, nr]` for 1 to `MR` rows. Asks for the memory of `ahead` on the way.
+    #[allow(clippy::too_many_arguments)]
     fn multiply(
         &self,
+        turn: &mut Self::Turn,
         rows: usize,
         lhs: Lhs<'_, Self::Step>,
         rhs: &[Self::Value],
@@ -83,7 +92,7 @@ pub(super) trait Tile: Send + Sync {
 /// The rows of lhs that meet a tile.
 #[derive(Clone, Copy)]
 pub(super) enum Lhs<'a, Step> {
-    /// Steps of neighbouring rows, `PITCH` apart.
+    /// Steps of neighbouring rows, `PITCH` apart; or groups of steps, in which those of a row are neighbours.
     Packed(&'a [Step]),
     /// Rows of neighbouring steps, a stride apart.
     Rows(&'a [Step], usize),
@@ -91,7 +100,7 @@ pub(super) enum Lhs<'a, Step> {
 
 /// Where the sums of a tile begin and end.
 pub(super) struct Sums<'a> {
-    /// [rows, nr]
+    /// [MR, nr]
     pub acc: &'a mut [f32],
     /// Whether they begin with those in `acc` and not with zero.
     pub adds: bool,
@@ -173,7 +182,7 @@ impl Cut {
         let most = panels.div_ceil(LEAST_PANELS);
         let col_blocks = ENOUGH_BLOCKS.div_ceil(row_blocks.max(1)).min(most).max(panels.div_ceil(BLOCK_COLS / nr));
         let steps = k.div_ceil(T::KR);
-        let depth = steps.div_ceil(steps.div_ceil(KC).max(1)).max(1);
+        let depth = steps.div_ceil(steps.div_ceil(KC).max(1)).max(1).next_multiple_of(T::GROUP);
         Cut { rows, tiles, row_blocks, panels, col_blocks, steps, depth, depths: steps.div_ceil(depth).max(1) }
     }
 
@@ -320,7 +329,7 @@ fn reads_rows<T: Tile>(lhs: &Strided<'_, T::Source>) -> bool {
     T::READS_ROWS && lhs.col_stride == 1 && !(lhs.row_stride * size_of::<T::Source>()).is_multiple_of(PAGE)
 }
 
-/// Packs lhs: for each block of k all tiles, each [step][row].
+/// Packs lhs: for each block of k all tiles, each [step][row], or [group of steps][row][step].
 fn pack_lhs<T: Tile>(
     tile: &T,
     pool: &Pool,
@@ -343,10 +352,12 @@ fn pack_lhs<T: Tile>(
         }
         let mut stage = [T::Step::zeroed(); 16 * STAGE];
         let mut gathered = [T::Source::zeroed(); 2 * STAGE];
-        for (from, out) in (block * cut.depth..end).step_by(STAGE).zip(out.chunks_mut(STAGE * T::PITCH)) {
-            let count = (end - from).min(STAGE);
+        let grain = if T::GROUP > 1 { T::GROUP } else { STAGE };
+        for (from, out) in (block * cut.depth..end).step_by(grain).zip(out.chunks_mut(grain * T::PITCH)) {
+            let count = (end - from).min(grain);
             let part = from * T::KR..((from + count) * T::KR).min(k);
-            for (row, line) in (first + top..first + bottom).zip(stage.chunks_exact_mut(STAGE)) {
+            let lines = if T::GROUP > 1 { &mut *out } else { &mut stage };
+            for (row, line) in (first + top..first + bottom).zip(lines.chunks_exact_mut(grain)) {
                 if lhs.col_stride == 1 {
                     tile.pack_row(lhs.part(batch, row, part.clone()), &mut line[..count]);
                 } else {
@@ -354,6 +365,9 @@ fn pack_lhs<T: Tile>(
                     lhs.gather(batch, row, part.start, gathered);
                     tile.pack_row(gathered, &mut line[..count]);
                 }
+            }
+            if T::GROUP > 1 {
+                continue;
             }
             // Rows that the tile does not have are turned as well, and never read.
             let (stage, out) = (bytemuck::cast_slice(&stage), bytemuck::cast_slice_mut(out));
@@ -386,8 +400,7 @@ fn multiply<'a, T: Tile, O: Lane>(
             let (rb, cb) = (part % cut.row_blocks, part / cut.row_blocks);
             let tiles = deal(cut.tiles, cut.row_blocks, rb);
             let columns = deal(cut.panels, cut.col_blocks, cb);
-            let top = cut.rows_of(tiles.start).start;
-            let height = cut.rows_of(tiles.end - 1).end - top;
+            let mut turn = tile.begin();
             for block in 0..cut.depths {
                 let from = block * cut.depth;
                 let count = (cut.steps - from).min(cut.depth);
@@ -405,14 +418,17 @@ fn multiply<'a, T: Tile, O: Lane>(
                         let rows = cut.rows_of(t);
                         let share = &next[deal(next.len(), tiles.len(), t - tiles.start)];
                         // Sums of a single block of k never leave L1.
-                        let at = if first && last { 0 } else { (panel - columns.start) * height + rows.start - top };
-                        let acc = &mut acc[at * nr..][..rows.len() * nr];
+                        let at =
+                            if first && last { 0 } else { (panel - columns.start) * tiles.len() + t - tiles.start };
+                        let acc = &mut acc[at * T::MR * nr..][..T::MR * nr];
                         let left = panel * panel_cols;
-                        let to = if last { Direct::new(epilogue, out, rows.clone(), left, nr) } else { None };
+                        let to =
+                            if last && T::STORES { Direct::new(epilogue, out, rows.clone(), left, nr) } else { None };
                         let done = to.is_some();
-                        let sums = Sums { acc, adds: !first, to };
-                        tile.multiply(rows.len(), lhs(block, t), piece, count, share, sums);
+                        let sums = Sums { acc: &mut *acc, adds: !first, to };
+                        tile.multiply(&mut turn, rows.len(), lhs(block, t), piece, count, share, sums);
                         if last && !done {
+                            let acc = &acc[..rows.len() * nr];
                             epilogue::store(tile.simd(), epilogue, acc, rows.start, left, epilogue.n, out);
                         }
                     }

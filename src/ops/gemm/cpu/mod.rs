@@ -8,7 +8,7 @@
 //!    where rows as they lie would be mr. f32 rows that L1 can hold side by side are read in place instead.
 //! 2. A plain rhs is packed into panels in the workspace; a prepared one is read where it lies.
 //! 3. Work is cut into blocks of the result. A block walks k; for each KC, each rhs panel meets each tile of rows in
-//!    mr x nr registers (`tile.rs`, `bf16.rs`), whose sums lie in L2 between KCs.
+//!    mr x nr registers (`tile.rs`, `bf16.rs`, `amx.rs`), whose sums lie in L2 between KCs.
 //! 4. After the last KC the tile passes once through the epilogue (`epilogue.rs`).
 //!
 //! Few rows take dot products with a plain rhs (`dot.rs`), or a sweep over k where its rows are not contiguous (`sweep.rs`), and
@@ -16,6 +16,8 @@
 //!
 //! Bound: arithmetic for m above about 16, memory (the rhs, read once) below.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 #[cfg(target_arch = "x86_64")]
 mod bf16;
 mod blocked;
@@ -64,6 +66,13 @@ impl Kernels<Cpu> for Gemm {
         few_row::<Avx2>("gemm_few_panels16__avx2"),
         #[cfg(not(any(all(target_arch = "x86_64", one_isa), no_isa)))]
         few_row::<Portable>("gemm_few_panels16__portable"),
+        #[cfg(all(target_arch = "x86_64", not(no_isa)))]
+        Kernel::new("gemm_bf16_panels32x2__amx_mr32", amx::supports, amx::launch)
+            .takes(TAKES)
+            .tunables(&[("mr", 32), ("nr", 32), ("kr", 2), ("kc", 512)])
+            .workspace(amx::workspace),
+        #[cfg(all(target_arch = "x86_64", not(no_isa), test))]
+        amx::row(),
         #[cfg(all(target_arch = "x86_64", not(no_isa)))]
         Kernel::new("gemm_bf16_panels32x2__avx512bf16_mr14", bf16::supports, bf16::launch)
             .takes(TAKES)
@@ -119,7 +128,9 @@ pub(super) fn wanted_format(caps: &Caps, lhs: DType, rhs: DType, format: Format,
     }
     #[cfg(target_arch = "x86_64")]
     match caps.isa {
-        Isa::Avx512 if caps.bf16_dot_is_fast && lhs == DType::BF16 && rhs == DType::BF16 => return bf16::panels(gated),
+        Isa::Avx512 if (caps.bf16_dot_is_fast || caps.amx) && lhs == DType::BF16 && rhs == DType::BF16 => {
+            return bf16::panels(gated);
+        }
         Isa::Avx512 => return panels::<Avx512>(gated),
         Isa::Avx2 => return panels::<Avx2>(gated),
         Isa::Portable => {}

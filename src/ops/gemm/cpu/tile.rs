@@ -29,6 +29,7 @@ impl<S: Simd, L: Lane, R: Lane> Tile for F32Tile<S, L, R> {
     type Step = f32;
     type Rhs = R;
     type Value = f32;
+    type Turn = ();
     const KR: usize = 1;
     const MR: usize = match S::ISA {
         Isa::Avx512 => 14,
@@ -40,6 +41,8 @@ impl<S: Simd, L: Lane, R: Lane> Tile for F32Tile<S, L, R> {
     fn simd(&self) -> S {
         self.0
     }
+
+    fn begin(&self) {}
 
     fn pack_row(&self, row: &[L], out: &mut [f32]) {
         widen(self.0, row, out);
@@ -54,7 +57,16 @@ impl<S: Simd, L: Lane, R: Lane> Tile for F32Tile<S, L, R> {
         room
     }
 
-    fn multiply(&self, rows: usize, lhs: Lhs<'_, f32>, rhs: &[f32], steps: usize, ahead: &[R], sums: Sums<'_>) {
+    fn multiply(
+        &self,
+        (): &mut (),
+        rows: usize,
+        lhs: Lhs<'_, f32>,
+        rhs: &[f32],
+        steps: usize,
+        ahead: &[R],
+        sums: Sums<'_>,
+    ) {
         let (s, ahead) = (self.0, Ahead::new(ahead, steps));
         match lhs {
             Lhs::Packed(lhs) => with_rows!(rows, ROWS => tile::<S, ROWS, true>(s, lhs, 1, rhs, steps, ahead, sums)),

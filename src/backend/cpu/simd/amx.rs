@@ -1,0 +1,249 @@
+//! AMX: eight registers of up to 16 rows of 64 bytes, and an instruction that multiplies two of them as bf16 matrices into a
+//! third of f32.
+//!
+//! The compiler's intrinsics for it are not stable, so the loop of a product is one piece of assembly. Shapes of registers are
+//! state of the thread: [`Registers`] sets them, and gives the 8 KiB of state back when it is dropped, so that they are not
+//! saved whenever threads change. Doing so for each product of 32 x 32 costs 7 to 20 % of it.
+
+use half::bf16;
+use std::arch::asm;
+use std::marker::PhantomData;
+use std::sync::OnceLock;
+
+/// Proof that the processor has AMX with bf16 and that the system lets this process use it.
+#[derive(Clone, Copy, Debug)]
+pub struct Amx(());
+
+/// Rows of a register, and steps (pairs of k) of one.
+pub const SIDE: usize = 16;
+/// Rows and columns of a [`Product`].
+pub const BLOCK: usize = 2 * SIDE;
+
+/// What the registers' shapes are: the operand of `ldtilecfg`.
+#[repr(C, align(64))]
+struct Shapes {
+    palette: u8,
+    start_row: u8,
+    reserved: [u8; 14],
+    row_bytes: [u16; 16],
+    rows: [u8; 16],
+}
+
+impl Shapes {
+    /// Registers 0 to 3 are sums, 4 and 5 rows of lhs, 6 and 7 columns of rhs, `steps` pairs of k deep.
+    fn new(steps: usize) -> Shapes {
+        let (side, line, pairs) = (SIDE as u8, 64, 4 * steps as u16);
+        let mut shapes = Shapes { palette: 1, start_row: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
+        shapes.rows[..8].copy_from_slice(&[side, side, side, side, side, side, steps as u8, steps as u8]);
+        shapes.row_bytes[..8].copy_from_slice(&[line, line, line, line, pairs, pairs, line, line]);
+        shapes
+    }
+}
+
+/// 32 rows of lhs by 32 columns of rhs: `sums += Σ lhs · rhs` over groups of 16 pairs of k, or a single one of fewer.
+pub struct Product<'a> {
+    /// Pairs of k in a group.
+    pub steps: usize,
+    pub groups: usize,
+    /// [groups, 32 rows, 16, 2]
+    pub lhs: &'a [bf16],
+    /// [groups, steps, 32 columns, 2]
+    pub rhs: &'a [bf16],
+    /// [32, 32]
+    pub sums: &'a mut [f32],
+    /// Whether they begin with those in `sums` and not with zero.
+    pub adds: bool,
+    /// Memory to ask for on the way.
+    pub ahead: &'a [bf16],
+}
+
+impl Product<'_> {
+    /// Elements of a group of lhs.
+    pub const GROUP: usize = 2 * SIDE * BLOCK;
+
+    /// # Panics
+    /// Something is outside of the slices.
+    pub fn check(&self) {
+        let (steps, groups) = (self.steps, self.groups);
+        assert!((1..=SIDE).contains(&steps) && groups > 0 && (steps == SIDE || groups == 1));
+        assert!(self.lhs.len() >= groups * Self::GROUP && self.rhs.len() >= groups * steps * 2 * BLOCK);
+        assert!(self.sums.len() >= BLOCK * BLOCK);
+    }
+}
+
+impl Amx {
+    /// Finds out once; asks the system for the state.
+    pub fn detect() -> Option<Amx> {
+        static FOUND: OnceLock<bool> = OnceLock::new();
+        FOUND.get_or_init(|| processor_has_it() && system_allows_it()).then_some(Amx(()))
+    }
+
+    /// This thread's registers, shaped for whole groups.
+    pub fn registers(self) -> Registers {
+        let mut registers = Registers { steps: 0, of_this_thread: PhantomData };
+        registers.shape(SIDE);
+        registers
+    }
+}
+
+/// The registers of a thread, in the shapes of a [`Product`].
+pub struct Registers {
+    /// Pairs of k that they are shaped for.
+    steps: usize,
+    of_this_thread: PhantomData<*const ()>,
+}
+
+impl Drop for Registers {
+    fn drop(&mut self) {
+        // SAFETY: only `Amx::registers` makes one, so the processor has the instruction.
+        unsafe { asm!("tilerelease", options(nomem, nostack, preserves_flags)) };
+    }
+}
+
+impl Registers {
+    fn shape(&mut self, steps: usize) {
+        let shapes = Shapes::new(steps);
+        // SAFETY: the processor has the instruction, see `drop`; it takes these shapes. No code of the compiler's uses the
+        // registers, so what they hold is ours until the release.
+        unsafe { asm!("ldtilecfg [{shapes}]", shapes = in(reg) &shapes, options(readonly, nostack, preserves_flags)) };
+        self.steps = steps;
+    }
+
+    /// Computes a product.
+    ///
+    /// # Panics
+    /// Something is outside of the slices.
+    pub fn multiply(&mut self, product: Product<'_>) {
+        product.check();
+        if self.steps != product.steps {
+            self.shape(product.steps);
+        }
+        // SAFETY: the processor has the instructions, see `drop`. `check` has found all that is read and written inside of the
+        // slices: registers are shaped for as many pairs as a group has. Requests for memory never fault.
+        unsafe {
+            asm!(
+                "test {count}, {count}",
+                "jnz 2f",
+                "tilezero tmm0",
+                "tilezero tmm1",
+                "tilezero tmm2",
+                "tilezero tmm3",
+                "jmp 3f",
+                "2:",
+                "tileloadd tmm0, [{sums} + 1*{line}]",
+                "tileloadd tmm1, [{sums} + 1*{line} + 64]",
+                "tileloadd tmm2, [{sums} + 1*{line} + 2048]",
+                "tileloadd tmm3, [{sums} + 1*{line} + 2112]",
+                "3:",
+                "tileloadd tmm6, [{rhs} + 1*{line}]",
+                "tileloadd tmm4, [{lhs} + 1*{row}]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tileloadd tmm7, [{rhs} + 1*{line} + 64]",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tileloadd tmm5, [{lhs} + 1*{row} + 1024]",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                "add {lhs}, 2048",
+                "add {rhs}, 2048",
+                "mov {count}, {lines}",
+                "4:",
+                "prefetcht1 [{ahead}]",
+                "add {ahead}, 64",
+                "dec {count}",
+                "jg 4b",
+                "dec {groups}",
+                "jnz 3b",
+                "tilestored [{sums} + 1*{line}], tmm0",
+                "tilestored [{sums} + 1*{line} + 64], tmm1",
+                "tilestored [{sums} + 1*{line} + 2048], tmm2",
+                "tilestored [{sums} + 1*{line} + 2112], tmm3",
+                sums = in(reg) product.sums.as_mut_ptr(),
+                line = in(reg) 4 * BLOCK,
+                row = in(reg) 4 * SIDE,
+                lhs = inout(reg) product.lhs.as_ptr() => _,
+                rhs = inout(reg) product.rhs.as_ptr() => _,
+                groups = inout(reg) product.groups => _,
+                ahead = inout(reg) product.ahead.as_ptr() => _,
+                lines = in(reg) size_of_val(product.ahead).div_ceil(64).div_ceil(product.groups),
+                count = inout(reg) usize::from(product.adds) => _,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack),
+            );
+        }
+    }
+
+    /// Products of registers alone, for the limit of the processor: floating-point operations of `rounds` rounds.
+    pub fn spin(&mut self, rounds: usize) -> usize {
+        // 0x3c00 is a small bf16.
+        let values = [bf16::from_bits(0x3c00); Product::GROUP / 2];
+        self.shape(SIDE);
+        // SAFETY: the processor has the instructions, see `drop`; each register is loaded with the kilobyte of `values`.
+        unsafe {
+            asm!(
+                "tilezero tmm0",
+                "tilezero tmm1",
+                "tilezero tmm2",
+                "tilezero tmm3",
+                "tileloadd tmm4, [{values} + 1*{line}]",
+                "tileloadd tmm5, [{values} + 1*{line}]",
+                "tileloadd tmm6, [{values} + 1*{line}]",
+                "tileloadd tmm7, [{values} + 1*{line}]",
+                "2:",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                "dec {rounds}",
+                "jnz 2b",
+                values = in(reg) values.as_ptr(),
+                line = in(reg) 4 * SIDE,
+                rounds = inout(reg) rounds.max(1) => _,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(readonly, nostack),
+            );
+        }
+        rounds.max(1) * 4 * 2 * SIDE * SIDE * 2 * SIDE
+    }
+}
+
+/// AMX-TILE and AMX-BF16, and that the system saves their state (bits 17 and 18 of XCR0).
+fn processor_has_it() -> bool {
+    use std::arch::x86_64::{__cpuid, __cpuid_count};
+    const OSXSAVE: u32 = 1 << 27;
+    const BF16_AND_TILE: u32 = 1 << 22 | 1 << 24;
+    const STATE: u32 = 1 << 17 | 1 << 18;
+    if __cpuid(0).eax < 7 || __cpuid(1).ecx & OSXSAVE == 0 || __cpuid_count(7, 0).edx & BF16_AND_TILE != BF16_AND_TILE {
+        return false;
+    }
+    let saved: u32;
+    // SAFETY: OSXSAVE says that the instruction is there.
+    unsafe { asm!("xgetbv", in("ecx") 0, out("eax") saved, out("edx") _, options(nomem, nostack, preserves_flags)) };
+    saved & STATE == STATE
+}
+
+/// Linux gives a process the large state only when it is asked to.
+fn system_allows_it() -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        const ARCH_PRCTL: isize = 158;
+        const ARCH_REQ_XCOMP_PERM: usize = 0x1023;
+        const TILE_DATA: usize = 18;
+        let result: isize;
+        // SAFETY: the call reads and writes no memory of this process.
+        unsafe {
+            asm!(
+                "syscall",
+                inout("rax") ARCH_PRCTL => result,
+                in("rdi") ARCH_REQ_XCOMP_PERM,
+                in("rsi") TILE_DATA,
+                out("rcx") _, out("r11") _,
+                options(nostack),
+            );
+        }
+        result == 0
+    }
+    #[cfg(not(target_os = "linux"))]
+    false
+}
