@@ -158,9 +158,10 @@ fn run<S: Simd, T: Lane>(
     let groups = of_batch * of_heads;
 
     let slots = Slots::new(slots, Slot::len(op.head_dim));
-    l.pool().run(spans * groups, |part| {
+    l.pool().run(spans * groups, |_| {
         slots.with(|memory| {
             let _watch = turns.watch();
+            let part = turns.next_part();
             let (number, group) = (part / groups, part % groups);
             let mut slot = Slot::new(memory, op.head_dim);
             let pairs = (0..batch * heads)
