@@ -1,5 +1,8 @@
 //! Pseudo-random numbers that are the same everywhere: splitmix64 (Steele, Lea and Flood, 2014).
 
+use std::num::NonZero;
+use std::thread;
+
 /// A stream of numbers that depends on its seed alone.
 #[derive(Clone, Debug)]
 pub(crate) struct Random(u64);
@@ -13,6 +16,23 @@ pub(crate) fn mix(x: u64) -> u64 {
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)
+}
+
+/// Fills a slice on all cores with what depends on places only: `fill` gets an even place and what begins there.
+pub(crate) fn fill_on_all_cores<T: Send>(out: &mut [T], fill: impl Fn(usize, &mut [T]) + Sync) {
+    /// Values that are not worth a thread.
+    const FEW: usize = 1 << 14;
+    if out.len() <= FEW {
+        return fill(0, out);
+    }
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    let share = out.len().div_ceil(threads).next_multiple_of(2).max(FEW);
+    thread::scope(|scope| {
+        for (i, part) in out.chunks_mut(share).enumerate() {
+            let fill = &fill;
+            scope.spawn(move || fill(i * share, part));
+        }
+    });
 }
 
 impl Random {

@@ -5,11 +5,9 @@ use crate::dtype::{DType, Elem, Format, Quant};
 use crate::error::{Error, Result};
 use crate::layout::{Layout, MAX_RANK, Shape, Takes};
 use crate::ops::{self, AnyOp, Fill, Operand, Results, Row};
-use crate::random::Random;
+use crate::random::{Random, fill_on_all_cores};
 use crate::tensor::{Tensor, TensorMut};
 use crate::with_elem;
-use std::num::NonZero;
-use std::thread;
 
 /// How operands lie in memory.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -260,24 +258,14 @@ fn filled<T: Elem>(o: &Operand, random: &mut Random) -> Vec<T> {
     }
 }
 
-/// Values that take `draws` numbers of the stream each: large operands on all cores, the same values however many there are.
+/// Values that take `draws` numbers of the stream each.
 fn drawn<T: Elem>(count: usize, draws: usize, random: &mut Random, value: impl Fn(&mut Random) -> T + Sync) -> Vec<T> {
-    /// Values that are not worth a thread.
-    const FEW: usize = 1 << 14;
     let mut out = vec![T::from_f64(0.0); count];
     let stream = random.clone();
     *random = stream.after((count * draws) as u64);
-    let fill = |part: &mut [T], mut stream: Random| part.iter_mut().for_each(|x| *x = value(&mut stream));
-    if count <= FEW {
-        fill(&mut out, stream);
-        return out;
-    }
-    let share = count.div_ceil(thread::available_parallelism().map_or(1, NonZero::get)).max(FEW);
-    thread::scope(|scope| {
-        for (i, part) in out.chunks_mut(share).enumerate() {
-            let (fill, stream) = (&fill, stream.after((i * share * draws) as u64));
-            scope.spawn(move || fill(part, stream));
-        }
+    fill_on_all_cores(&mut out, |start, part| {
+        let mut stream = stream.after((start * draws) as u64);
+        part.iter_mut().for_each(|x| *x = value(&mut stream));
     });
     out
 }

@@ -1,6 +1,8 @@
 //! What the processor can do at most: dependent-free chains of multiply-adds, and streams of reads.
 
 use super::Device;
+#[cfg(target_arch = "x86_64")]
+use super::simd::amx::{Amx, Registers};
 use super::simd::{Isa, Simd, fetch_near};
 use crate::simd_fn;
 use std::hint::black_box;
@@ -104,13 +106,14 @@ pub fn fma_flops(device: &Device) -> f64 {
 /// products; `None` if the processor has neither.
 pub fn bf16_flops(device: &Device) -> Option<(&'static str, f64)> {
     #[cfg(target_arch = "x86_64")]
-    if let Some(amx) = super::simd::amx::Amx::detect() {
-        let flops = AtomicUsize::new(0);
-        let seconds = fastest(device, 15, |_| {
-            flops.store(amx.registers().spin(100_000), Ordering::Relaxed);
+    if let Some(amx) = Amx::detect() {
+        let rounds = 100_000;
+        let flops = (rounds * Registers::ROUND_FLOPS * device.pool().threads()) as f64;
+        let spin = |_| {
+            amx.registers().spin(rounds);
             0.0
-        });
-        return Some(("bf16 matrix", (flops.into_inner() * device.pool().threads()) as f64 / seconds));
+        };
+        return Some(("bf16 matrix", flops / fastest(device, 15, spin)));
     }
     #[cfg(target_arch = "x86_64")]
     if device.0.caps.bf16_dot {

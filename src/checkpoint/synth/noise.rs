@@ -1,8 +1,7 @@
 //! Normally distributed numbers that depend on a key and a position only, so that any part can be made anywhere.
 
+use crate::random::fill_on_all_cores;
 use std::f64::consts::TAU;
-use std::num::NonZero;
-use std::thread;
 
 /// How many numbers are made at a time, on all cores; 4 MiB of them. Even, because numbers come in pairs.
 pub(super) const BLOCK: usize = 1 << 20;
@@ -14,14 +13,7 @@ pub(super) fn key(seed: u64, name: &str) -> u64 {
 
 /// Fills `out` with the numbers from position `start` (even) on.
 pub(super) fn normal(key: u64, start: u64, std: f32, out: &mut [f32]) {
-    let threads = thread::available_parallelism().map_or(1, NonZero::get);
-    let share = out.len().div_ceil(threads).next_multiple_of(2).max(1 << 14);
-    thread::scope(|scope| {
-        for (i, part) in out.chunks_mut(share).enumerate() {
-            let start = start + (i * share) as u64;
-            scope.spawn(move || pairs(key, start / 2, std, part));
-        }
-    });
+    fill_on_all_cores(out, |at, part| pairs(key, (start + at as u64) / 2, std, part));
 }
 
 /// Box and Muller, "A Note on the Generation of Random Normal Deviates" (1958): two uniform numbers give two normal

@@ -173,8 +173,11 @@ impl Registers {
         }
     }
 
-    /// Products of registers alone, for the limit of the processor: floating-point operations of `rounds` rounds.
-    pub fn spin(&mut self, rounds: usize) -> usize {
+    /// Floating-point operations of a round of [`spin`](Registers::spin).
+    pub const ROUND_FLOPS: usize = 4 * 2 * SIDE * SIDE * 2 * SIDE;
+
+    /// Products of registers alone, for the limit of the processor: at least one round of four.
+    pub fn spin(&mut self, rounds: usize) {
         // 0x3c00 is a small bf16.
         let values = [bf16::from_bits(0x3c00); Product::GROUP / 2];
         self.shape(SIDE);
@@ -204,7 +207,6 @@ impl Registers {
                 options(readonly, nostack),
             );
         }
-        rounds.max(1) * 4 * 2 * SIDE * SIDE * 2 * SIDE
     }
 }
 
