@@ -73,3 +73,23 @@ pub fn softmax(x: &Tensor) -> Result<Tensor> {
     let flat = x.reshape(&[rows, cols]).or_else(|_| x.contiguous()?.reshape(&[rows, cols]))?;
     first(run(&op, x.device(), &[Some(&flat)])?).reshape(x.shape())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Device, Tensor};
+
+    /// Masks made of the lowest finite number leave rows of nothing else, which are uniform; those of -inf are zeros.
+    #[test]
+    fn rows_of_one_value_are_uniform() {
+        let device = Device::cpu().unwrap();
+        for value in [f32::MIN, f32::MAX, -1e30, 0.0] {
+            for cols in [5, 64, 100] {
+                let x = Tensor::from_slice(&device, &vec![value; 3 * cols], &[3, cols]).unwrap();
+                let y: Vec<f32> = super::softmax(&x).unwrap().to_vec().unwrap();
+                assert!(y.iter().all(|y| (y * cols as f32 - 1.0).abs() < 1e-6), "{value} {cols}");
+            }
+        }
+        let x = Tensor::from_slice(&device, &[f32::NEG_INFINITY; 200], &[2, 100]).unwrap();
+        assert_eq!(super::softmax(&x).unwrap().to_vec::<f32>().unwrap(), [0.0; 200]);
+    }
+}
