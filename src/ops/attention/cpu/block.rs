@@ -20,7 +20,7 @@ pub struct Memory<'a> {
 #[derive(Clone, Copy)]
 pub struct Shape {
     pub head_dim: usize,
-    /// Keys of a block, at most: a multiple of `PANEL`.
+    /// Keys of a block, at most.
     pub keys: usize,
     /// Lanes of a block of queries, at most, and of all of a part.
     pub width: usize,
@@ -55,11 +55,10 @@ impl<'a> Memory<'a> {
         Memory { lanes, shared, shape }
     }
 
-    /// Where the packed keys and values go, and room for eight rows.
-    pub fn keys(&mut self) -> [&mut [f32]; 3] {
+    /// Where packed keys and values go.
+    pub fn keys(&mut self) -> [&mut [f32]; 2] {
         let (k, rest) = self.shared.split_at_mut(self.shape.keys * self.shape.head_dim);
-        let (v, rest) = rest.split_at_mut(self.shape.values_of_v());
-        [k, v, &mut rest[self.shape.width * (2 * self.shape.keys + 1)..]]
+        [k, &mut rest[..self.shape.values_of_v()]]
     }
 
     /// What belongs to the block of queries of some lanes.
@@ -79,17 +78,16 @@ impl<'a> Memory<'a> {
         let (added, rest) = rest.split_at_mut(shape.width * shape.keys);
         let (alpha, stage) = rest.split_at_mut(shape.width);
         let v = Values { data: v, strides: [PANEL, shape.keys * PANEL] };
-        let k = Keys { data: k, stride: None };
+        let k = Keys { data: k, stride: shape.head_dim };
         Slot { k, v, qt, o, m, l, lo, hi, id_high, id_low, p, added, alpha, stage, head_dim: shape.head_dim }
     }
 }
 
-/// A block of keys: packed as [panel of keys][head_dim][`PANEL`], or as rows at a distance.
+/// A block of keys: rows at a distance.
 #[derive(Clone, Copy)]
 pub struct Keys<'a> {
     pub data: &'a [f32],
-    /// Between rows.
-    pub stride: Option<usize>,
+    pub stride: usize,
 }
 
 /// The values of a block of keys: packed as [panel of columns][key][`PANEL`], or as they lie.
@@ -158,7 +156,7 @@ pub struct Mask {
 }
 
 simd_fn! {
-    /// The keys `at` of the packed block; the first is a multiple of 8.
+    /// The keys `at` of the block.
     pub fn step[S; const NV: usize](s, at: Range<usize>, first: bool, mask: Mask, ahead: &mut Ahead, slot: &mut Slot<'_>) {
         let (n, width) = (at.len(), NV * S::LANES);
         let top = if S::LANES == 16 {
@@ -213,18 +211,12 @@ fn scores<S: Simd, const MR: usize, const NV: usize>(
     let share = ahead[0].left.div_ceil(n.div_ceil(MR).max(1));
     for j in (0..n).step_by(MR) {
         ahead[0].fetch(share);
-        // What lies beyond the last key is computed with the others and dropped.
-        let (key, qt) = (at.start + j, &slot.qt[..d * width]);
-        let tile = if let Some(stride) = slot.k.stride {
-            let mut rows: [&[f32]; MR] = [&[]; MR];
-            for i in 0..MR {
-                rows[i] = &slot.k.data[(key + i).min(at.end - 1) * stride..];
-            }
-            dots::<S, MR, NV>(s, rows, qt)
-        } else {
-            let keys = &slot.k.data[key / PANEL * PANEL * d..][..PANEL * d][key % PANEL..];
-            weigh::<S, MR, NV>(s, [[s.zero(); NV]; MR], (keys, PANEL), (qt, width))
-        };
+        // Beyond the last key it is computed again, and dropped.
+        let mut rows: [&[f32]; MR] = [&[]; MR];
+        for i in 0..MR {
+            rows[i] = &slot.k.data[(at.start + j + i).min(at.end - 1) * slot.k.stride..];
+        }
+        let tile = dots::<S, MR, NV>(s, rows, &slot.qt[..d * width]);
         let p = &mut slot.p[j * width..(j + MR) * width];
         for i in 0..MR {
             for v in 0..NV {
@@ -303,7 +295,7 @@ fn accumulate<S: Simd, const MR: usize, const NV: usize>(
         }
         let at = tile * MR;
         let columns = slot.v.columns(keys.start, at);
-        let acc = weigh::<S, MR, NV>(s, acc, columns, (&slot.p[..n * width], width));
+        let acc = weigh::<S, MR, NV>(s, acc, n, columns, (&slot.p[..n * width], width));
         for i in 0..MR {
             for v in 0..NV {
                 s.store(acc[i][v], &mut o[i * width + v * S::LANES..]);

@@ -57,8 +57,9 @@ use crate::ops::with_float;
 use crate::simd_fn;
 use std::ops::Range;
 
-/// Keys of a block.
+/// Keys of a block, and keys beyond the last whole block that join it.
 const BK: usize = 64;
+const MORE: usize = 16;
 /// Vectors of queries in a block, at most.
 const NV: usize = 3;
 /// Queries and results that a part holds.
@@ -77,7 +78,7 @@ pub fn supports<S: Simd>(op: &Attention, caps: &Caps) -> Result<(), Unsupported>
 /// What a part holds.
 fn shape(op: &Attention) -> Shape {
     let lanes = (HELD_BYTES / (8 * op.head_dim)).clamp(NV * MAX_LANES, MAX_HELD) / MAX_LANES * MAX_LANES;
-    Shape { head_dim: op.head_dim, keys: BK + PANEL, width: NV * MAX_LANES, lanes }
+    Shape { head_dim: op.head_dim, keys: BK + MORE, width: NV * MAX_LANES, lanes }
 }
 
 /// The scratch memory of one part at work, in f32.
@@ -156,22 +157,22 @@ impl<'a, T: Lane, O: Lane> Part<'a, T, O> {
         let [k, v] = self.ahead(next.start..some.end.min(next.end).max(next.start));
         let q = blocks.first().map_or(Soon::NONE, |queries| queries.operands(&self.given.q));
         [q, k, v].iter_mut().for_each(|rows| rows.fetch(rows.left));
-        // What is read once is not worth packing: keys and values are then read as they lie, or widened row by row.
-        let once = blocks.len() == 1 && masks.op.head_dim.is_multiple_of(8);
-        let as_they_lie = once && T::DTYPE == DType::F32 && masks.padding(self.b).is_none();
+        // What is read once is not worth packing, if tiles can read it.
+        let as_they_lie = blocks.len() == 1
+            && T::DTYPE == DType::F32
+            && masks.padding(self.b).is_none()
+            && masks.op.head_dim.is_multiple_of(8);
         while next.start < some.end {
             let keys = next.start..some.end.min(next.end);
             if !as_they_lie {
-                pack(s, self.given, (self.b, self.h), keys.clone(), !once, memory.keys());
+                pack(s, self.given, (self.b, self.h), keys.clone(), memory.keys());
             }
             next = keys_of_block(masks.op.len_k, next.start / BK + 1);
             next.start = next.start.max(keys.end);
             let after = next.start..some.end.min(next.end).max(next.start);
             for (i, queries) in blocks.iter().enumerate() {
                 let mut slot = memory.slot(&queries.lanes);
-                // Tiles begin at a multiple of 8 keys.
-                let start = queries.some.start.clamp(keys.start, keys.end);
-                let at = start - (start - keys.start) % 8..queries.some.end.min(keys.end);
+                let at = queries.some.start.max(keys.start)..queries.some.end.min(keys.end);
                 if at.start >= at.end {
                     continue;
                 }
@@ -190,10 +191,8 @@ impl<'a, T: Lane, O: Lane> Part<'a, T, O> {
                     let Given { k, v, .. } = self.given;
                     let from =
                         |rows: &Rows<'a, T>| bytemuck::cast_slice::<T, f32>(rows.from(self.b, keys.start, self.h));
-                    slot.k = Keys { data: from(k), stride: Some(k.strides[1]) };
+                    slot.k = Keys { data: from(k), stride: k.strides[1] };
                     slot.v = Values::lying(from(v), v.strides[1]);
-                } else if once {
-                    slot.k.stride = Some(masks.op.head_dim);
                 }
                 queries.meet(s, at, keys.start, first, &mut [k, v, other], &mut slot);
                 if last {
@@ -214,40 +213,29 @@ impl<'a, T: Lane, O: Lane> Part<'a, T, O> {
     }
 }
 
-/// The keys of a block: the last takes up to `PANEL` more, so that a few do not need a block of their own.
+/// The keys of a block: the last takes up to `MORE` more, so that a few do not need a block of their own.
 fn keys_of_block(len_k: usize, block: usize) -> Range<usize> {
     let (start, end) = (block * BK, (block + 1) * BK);
-    start..if len_k <= end + PANEL { len_k.max(start) } else { end }
+    start..if len_k <= end + MORE { len_k.max(start) } else { end }
 }
 
 simd_fn! {
-/// Widens some keys and their values, and turns the keys if wanted: see [`Slot`] for the layout.
-fn pack[S, T: Lane](s, given: &Given<'_, T>, at: (usize, usize), keys: Range<usize>, turned: bool, to: [&mut [f32]; 3]) {
-    let [to_k, to_v, stage] = to;
-    let ((b, h), d) = (at, given.masks.op.head_dim);
-    let padding = given.masks.padding(b);
-    // What is hidden may be anything, and 0 · NaN is not 0.
-    let there = |key: usize| padding.is_none_or(|p| p[key] != 0);
-    for (i, first) in keys.clone().step_by(8).enumerate().filter(|_| turned) {
-        let to = &mut to_k[i * 8 / PANEL * PANEL * d..][..PANEL * d][i * 8 % PANEL..];
-        let all = padding.is_none() && first + 8 <= keys.end;
-        let direct = all.then(|| (given.k.from(b, first, h), given.k.strides[1]));
-        let row = |i: usize| (first + i < keys.end && there(first + i)).then(|| given.k.row(b, first + i, h));
-        turn_eight(s, direct, row, None, stage, (to, PANEL, d));
-    }
-    let panel = to_v.len() / d.div_ceil(PANEL);
-    for (i, key) in keys.enumerate() {
-        spread(s, there(key).then(|| given.v.row(b, key, h)), i, to_v, panel);
-        let to_k = &mut to_k[i * d..(i + 1) * d];
-        if turned {
-            continue;
-        } else if there(key) {
-            widen(s, given.k.row(b, key, h), 1.0, to_k);
-        } else {
-            to_k.fill(0.0);
+    /// Widens some keys and their values: see [`Slot`] for the layout.
+    fn pack[S, T: Lane](s, given: &Given<'_, T>, at: (usize, usize), keys: Range<usize>, to: [&mut [f32]; 2]) {
+        let [to_k, to_v] = to;
+        let ((b, h), d) = (at, given.masks.op.head_dim);
+        let padding = given.masks.padding(b);
+        let panel = to_v.len() / d.div_ceil(PANEL);
+        for (i, (key, to_k)) in keys.zip(to_k.chunks_exact_mut(d)).enumerate() {
+            // What is hidden may be anything, and 0 · NaN is not 0.
+            let there = padding.is_none_or(|p| p[key] != 0);
+            spread(s, there.then(|| given.v.row(b, key, h)), i, to_v, panel);
+            match there {
+                true => widen(s, given.k.row(b, key, h), 1.0, to_k),
+                false => to_k.fill(0.0),
+            }
         }
     }
-}
 }
 
 /// A block of the queries that share a head of keys.

@@ -201,8 +201,13 @@ fn weights<S: Simd, const MR: usize, const NV: usize>(
     for r in rows.clone().step_by(MR) {
         ahead.fetch();
         let queries = side_by_side(slot.qt, d, r);
-        let tile =
-            weigh::<S, MR, NV>(s, [[s.zero(); NV]; MR], (queries, PANEL), (&slot.kt[at * d..(at + width) * d], width));
+        let tile = weigh::<S, MR, NV>(
+            s,
+            [[s.zero(); NV]; MR],
+            d,
+            (queries, PANEL),
+            (&slot.kt[at * d..(at + width) * d], width),
+        );
         let p = &mut slot.p[r * width..(r + MR) * width];
         let hidden = hide.bounded || hide.others.is_some();
         for i in 0..MR {
@@ -261,7 +266,7 @@ fn slopes<S: Simd, const MR: usize, const NV: usize>(
     for r in rows.step_by(MR) {
         ahead.fetch();
         let gradients = side_by_side(slot.doutt, d, r);
-        let tile = weigh::<S, MR, NV>(s, [[s.zero(); NV]; MR], (gradients, PANEL), (vt, width));
+        let tile = weigh::<S, MR, NV>(s, [[s.zero(); NV]; MR], d, (gradients, PANEL), (vt, width));
         let (p, ds) = (&slot.p[r * width..(r + MR) * width], &mut slot.ds[r * width..(r + MR) * width]);
         for i in 0..MR {
             let delta = s.splat(slot.delta[r + i]);
@@ -304,7 +309,7 @@ fn accumulate_tile<S: Simd, const MR: usize, const NV: usize>(s: S, columns: &[f
             acc[i][v] = s.load(&to[i * width + v * S::LANES..]);
         }
     }
-    let acc = weigh::<S, MR, NV>(s, acc, (columns, PANEL), (weights, width));
+    let acc = weigh::<S, MR, NV>(s, acc, weights.len() / width, (columns, PANEL), (weights, width));
     for i in 0..MR {
         for v in 0..NV {
             s.store(acc[i][v], &mut to[i * width + v * S::LANES..]);
