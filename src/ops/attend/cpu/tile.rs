@@ -2,17 +2,15 @@
 //!
 //! Both products have the shape `acc[i][v] += a[i] · b[v]`, where `a` is a value broadcast from a row of one side, and `b`
 //! are vectors whose lanes are rows of the other: the flash kernel of `attention` has queries in lanes, `attention_bwd`
-//! keys. The values that are broadcast together should lie side by side ([`PANEL`](super::PANEL)): one stream of lines
-//! instead of as many as rows; then a tile runs at 98 % of the FMA peak out of L1. That is worth a transposition where
-//! the side is read more than once ([`weigh`]), and not where it is read once ([`dots`]).
+//! keys. The values that are broadcast together lie side by side in a matrix of [`PANEL`](super::PANEL)s ([`weigh`]), or each
+//! in a row of its own ([`dots`]); tiles run at the FMA peak either way, so a transposition has to pay elsewhere. Strides are
+//! known at run time alone: loops that cut slices by them spend twenty instructions a step on lengths, so they go by pointers.
 //!
 //! Register budget: MR·NV accumulators, NV vectors of `b` and one broadcast: 8·3 + 3 + 1 = 28 of 32 with AVX-512,
 //! 4·3 + 3 + 1 = 16 of 16 with AVX2. A step of 24 products needs 11 loads, so loads (two in a cycle) are not the bound.
-
-#![allow(unsafe_code)]
-// the innermost loops read through pointers whose ranges are asserted before them
 // Loops over registers name them by number: iterators over the arrays keep some of them in memory.
 #![allow(clippy::needless_range_loop)]
+#![allow(unsafe_code)] // the innermost loops read through pointers whose ranges are asserted before them
 
 use crate::backend::cpu::simd::Simd;
 

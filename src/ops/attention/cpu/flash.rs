@@ -12,33 +12,38 @@
 //! meets its first keys, Oᵀ / l is transposed back after its last. Blocks of keys that nobody sees are not visited; every
 //! lane meets the same blocks of keys in the same order, however queries are dealt out, so bits depend on the problem alone.
 //!
-//! A part with a single block of queries reads keys and values where they lie (or widened row by row): it would read what
-//! it packs only once.
+//! A part with a single block of queries reads f32 keys and values where they lie: it would read what it packs only once.
 //!
 //! Rows of a head lie pages apart, where no hardware prefetcher follows: while a block is worked on, the rows that come next
 //! (keys and values of the next block, queries of the next block, the places of results) are asked for, a few before
 //! each register tile ([`Soon`]).
 //!
 //! Blocking, with AVX-512 (48 queries), head_dim 64 / 128 and 48 KiB of L1, 2 MiB of L2:
-//! - L1, scores: Qᵀ 12 / 24 KiB stays, a panel of 16 keys 4 / 8 KiB and the new rows of P stream: with BK 64 P has 12 KiB.
+//! - L1, scores: Qᵀ 12 / 24 KiB stays, eight keys of 2 / 4 KiB and the new rows of P stream: with BK 64 P has 12 KiB.
 //! - L1, results: P 12 KiB stays, a panel of 16 columns 4 KiB and a tile of Oᵀ 1.5 KiB stream.
 //! - L2: Qᵀ and Oᵀ of a part up to `HELD_BYTES`, that is 512 / 256 queries; packed keys and values 40 / 80 KiB. Packing takes
-//!   about 23 cycles for a row of 64 values, twice for a key, against 64 for a vector of queries to meet the key and its
-//!   value: 4 % for 16 vectors, 2 % for 32.
-//! - Up to `PANEL` keys beyond the last whole block join it (197 = 64 + 64 + 69, 577 = 8 · 64 + 65).
+//!   about 23 cycles for a row of 64 values, against 64 for a vector of queries to meet a key and its value: 4 % for 16
+//!   vectors, 2 % for 32.
+//! - Up to `MORE` keys beyond the last whole block join it (197 = 64 + 64 + 69, 577 = 8 · 64 + 65).
 //!
 //! Bound: FMA. With head_dim 64 a vector of scores takes 64 cycles of products and 6 of exponentials (`math::exp2`), so
-//! 90 % of the peak is the most; 95 % with 128. Measured with one thread of a Sapphire Rapids VM, 8 heads of 192 x 192, 64:
-//! 73 %, of which the two products and the exponentials are at that bound to 2 %; the rest is 8 % transpositions (bound by
-//! L1's misses, not by shuffles), 3 % packing, 2 % results, 2 % asking for rows, 2 % who sees what. 197 queries fill 208 lanes:
-//! another 5 %.
+//! 90 % of the peak is the most; 95 % with 128. Where the time goes (samples of one thread of a Sapphire Rapids VM, 8 heads of
+//! 576 x 576, 64): 72 % in the loops of the two products, which thus run at the peak; 7 % exponentials and sums; 7 % asking for
+//! rows, which is what waiting for L3 has become (without asking, loads wait for 3 to 10 %); 3 % stores and maxima of scores;
+//! 1 % the ends of tiles of results; 3 % packing, 2 % turning queries, 1 % writing results, 2 % who sees what and the rest. 197
+//! queries fill 208 lanes: another 5 %.
 //!
-//! Tried and lost, same conditions (12 x 197 x 197 x 64: 0.98 ms; 12 x 32 x 257 x 64: 0.21 ms):
+//! Tried and lost, same conditions (12 x 197 x 197 x 64: 0.98 ms; 16 x 577 x 577 x 64: 10.4; 12 x 32 x 257 x 64: 0.21 ms):
 //! - one packed copy for all parts, rows as they lie and blocks of 128 keys, with a barrier between packing and the rest, and
 //!   nothing asked for ahead: 1.09 ms;
 //! - BK 32: 1.00 ms, 48: 1.00 ms, 96: 0.99 ms and more in L1 with head_dim 128;
+//! - keys turned into panels, so that tiles read one stream of them: 0.99, 10.4, 0.215 ms, and more code;
+//! - O = P · V with lanes of columns instead of queries, in tiles of 6 x 4 or 12 x 2 vectors, which needs no turning back and has
+//!   no empty lanes: 0.99, 10.6 ms, and with blocks of 128 keys the same;
+//! - all blocks of up to 512 packed keys before the next block of queries, so that these stay in L1: 0.99, 10.6 ms;
+//! - all operands in large pages: 0.99, 10.6 ms;
 //! - packing for a single block of queries, too: 0.21 ms becomes 0.26 ms, with values alone as they lie 0.24 ms;
-//! - asking for lines one by one instead of rows: 1.00 ms, 0.27 ms (the cursor costs more than bursts do);
+//! - asking for lines one by one: 1.00 ms, 0.27 ms; from a list, a line in each step of a tile: 1.03, 10.8, 0.224 ms;
 //! - asking for the first keys of the part that comes next: no difference;
 //! - hiding keys in registers: the tile is spilled in every case, masked or not: 2 % of all;
 //! - tiles of 14 keys and 2 vectors: no faster than 8 x 3, whose loads are 11 for 24 products.
