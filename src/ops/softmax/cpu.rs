@@ -63,12 +63,17 @@ fn launch<S: Simd>(_: &Kernel<Cpu, Softmax>, op: &Softmax, l: &mut Launch<'_, Cp
                 let next = x.get(stride..stride + op.cols).unwrap_or(&[]);
                 let scale = weigh_row(s, &x[..op.cols], [next, &*out], kept, streams, before);
                 std::mem::swap(&mut kept, &mut other);
-                before = Some(Weighed { weights: other, scale, out });
-                if !waits {
-                    before.take().iter_mut().for_each(|row| write_row(s, row, streams));
-                }
+                let row = Weighed { weights: other, scale, out };
+                before = if waits {
+                    Some(row)
+                } else {
+                    write_row(s, row, streams);
+                    None
+                };
             }
-            before.iter_mut().for_each(|row| write_row(s, row, streams));
+            if let Some(row) = before {
+                write_row(s, row, streams);
+            }
             if streams {
                 stream_end();
             }
@@ -97,7 +102,8 @@ simd_fn! {
 }
 
 simd_fn! {
-    fn write_row[S, T: Lane](s, row: &mut Weighed<'_, T>, streams: bool) {
+    fn write_row[S, T: Lane](s, row: Weighed<'_, T>, streams: bool) {
+        let mut row = row;
         let whole = row.out.len() - row.out.len() % S::LANES;
         for at in (0..whole).step_by(S::LANES) {
             row.write(s, at, streams);

@@ -17,12 +17,16 @@ use crate::backend::cpu::simd::Simd;
 /// A tile of accumulators.
 pub type Tile<S, const MR: usize, const NV: usize> = [[<S as Simd>::V; NV]; MR];
 
-/// `tile[i] = Σ_t rows[i][t] · columns[t]`, with `columns` [t][NV vectors].
+/// `tile[i] += Σ_t rows[i][t] · columns[t]`, with `columns` [t][NV vectors].
 #[inline(always)]
-pub fn dots<S: Simd, const MR: usize, const NV: usize>(s: S, rows: [&[f32]; MR], columns: &[f32]) -> Tile<S, MR, NV> {
+pub fn dots<S: Simd, const MR: usize, const NV: usize>(
+    s: S,
+    mut acc: Tile<S, MR, NV>,
+    rows: [&[f32]; MR],
+    columns: &[f32],
+) -> Tile<S, MR, NV> {
     let width = NV * S::LANES;
     let depth = columns.len() / width;
-    let mut acc = [[s.zero(); NV]; MR];
     let mut from = [std::ptr::null(); MR];
     for i in 0..MR {
         from[i] = rows[i][..depth].as_ptr();

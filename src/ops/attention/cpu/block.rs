@@ -20,7 +20,7 @@ pub struct Memory<'a> {
 #[derive(Clone, Copy)]
 pub struct Shape {
     pub head_dim: usize,
-    /// Keys of a block, at most.
+    /// Keys of a block, at most: a multiple of eight, so that there is room for whole tiles of scores.
     pub keys: usize,
     /// Lanes of a block of queries, at most, and of all of a part.
     pub width: usize,
@@ -216,7 +216,7 @@ fn scores<S: Simd, const MR: usize, const NV: usize>(
         for i in 0..MR {
             rows[i] = &slot.k.data[(at.start + j + i).min(at.end - 1) * slot.k.stride..];
         }
-        let tile = dots::<S, MR, NV>(s, rows, &slot.qt[..d * width]);
+        let tile = dots::<S, MR, NV>(s, [[s.zero(); NV]; MR], rows, &slot.qt[..d * width]);
         let p = &mut slot.p[j * width..(j + MR) * width];
         for i in 0..MR {
             for v in 0..NV {

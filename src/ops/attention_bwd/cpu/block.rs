@@ -6,7 +6,7 @@
 use super::Queries;
 use crate::backend::cpu::deal;
 use crate::backend::cpu::simd::{Isa, Lane, Simd, math};
-use crate::ops::attend::cpu::tile::weigh;
+use crate::ops::attend::cpu::tile::{dots, weigh};
 use crate::ops::attend::cpu::{PANEL, Soon};
 use crate::simd_fn;
 use std::ops::Range;
@@ -353,18 +353,11 @@ fn to_queries_by<S: Simd, const MR: usize, const NV: usize, const NC: usize>(
                 acc[i][v] = s.load(&dq[i * wide + first + v * S::LANES..]);
             }
         }
-        for (j, k) in k.chunks_exact(width).enumerate() {
-            let mut column = [s.zero(); NC];
-            for v in 0..NC {
-                column[v] = s.load(&k[v * S::LANES..]);
-            }
-            for i in 0..MR {
-                let slope = s.splat(ds[i * keys + j]);
-                for v in 0..NC {
-                    acc[i][v] = s.fma(slope, column[v], acc[i][v]);
-                }
-            }
+        let mut slopes: [&[f32]; MR] = [&[]; MR];
+        for i in 0..MR {
+            slopes[i] = &ds[i * keys..];
         }
+        let acc = dots::<S, MR, NC>(s, acc, slopes, k);
         for i in 0..MR {
             // What lies beyond the last row is not its business.
             if r + i < end {

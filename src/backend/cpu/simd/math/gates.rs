@@ -1,7 +1,7 @@
 //! x·σ(u) and the like: the gates that networks use as activations.
 //!
-//! Operands are clamped where the result does not change any more, to within 1e-34: so nothing becomes infinite or
-//! subnormal on the way, and neither exponential nor reciprocal has to look.
+//! Operands are clamped where the result does not change any more, to within 1e-34: so no denominator becomes infinite or
+//! subnormal, and neither exponential nor reciprocal has to look.
 
 use super::{exp2, poly};
 use crate::backend::cpu::simd::Simd;
