@@ -67,6 +67,72 @@ fn cvtne2ps2bf16([low, high]: [__m512; 2]) -> __m512i {
     both
 }
 
+/// Products of pairs of bf16 (AVX512_BF16), a pair being a lane of 32 bits with the first value in its lower half. A value is the
+/// proof that the processor has them. They are pieces of assembly for the reason given at [`cvtne2ps2bf16`].
+#[derive(Clone, Copy, Debug)]
+pub struct Bf16Dot(());
+
+impl Bf16Dot {
+    #[inline]
+    pub fn detect() -> Option<Self> {
+        (Avx512::detect()?.rounds).then_some(Bf16Dot(()))
+    }
+
+    /// `c + a₀·b₀ + a₁·b₁` in each lane; subnormal values count as 0.
+    #[inline(always)]
+    pub fn multiply_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        unsafe { dpbf16ps(a, b, c) }
+    }
+
+    /// Pairs of the first sixteen values of two rows. Panics if there are fewer.
+    #[inline(always)]
+    pub fn interleave(self, rows: [&[bf16]; 2]) -> __m512 {
+        let rows = [&rows[0][..N], &rows[1][..N]];
+        unsafe {
+            let [first, second] = [
+                _mm512_cvtepu16_epi32(_mm256_loadu_si256(rows[0].as_ptr().cast())),
+                _mm512_cvtepu16_epi32(_mm256_loadu_si256(rows[1].as_ptr().cast())),
+            ];
+            _mm512_castsi512_ps(_mm512_or_si512(first, _mm512_slli_epi32::<16>(second)))
+        }
+    }
+
+    /// Pairs of the lanes of two vectors, rounded; what is subnormal becomes 0.
+    #[inline(always)]
+    pub fn round_and_interleave(self, v: [__m512; 2]) -> __m512 {
+        unsafe {
+            let turns = _mm512_loadu_si512(TURNS.as_ptr().cast());
+            _mm512_castsi512_ps(_mm512_permutexvar_epi16(turns, cvtne2ps2bf16(v)))
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn dpbf16ps(a: __m512, b: __m512, mut c: __m512) -> __m512 {
+    unsafe {
+        std::arch::asm!(
+            "vdpbf16ps {c}, {a}, {b}",
+            c = inout(zmm_reg) c,
+            a = in(zmm_reg) a,
+            b = in(zmm_reg) b,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    c
+}
+
+/// The halves of 32 in turn: 0, 16, 1, 17, …
+static TURNS: [u16; 32] = {
+    let mut turns = [0; 32];
+    let mut i = 0;
+    while i < 32 {
+        turns[i] = (i / 2 + i % 2 * 16) as u16;
+        i += 1;
+    }
+    turns
+};
+
 /// Where the odd ones of 64 halves lie.
 static ODD: [u16; 32] = {
     let mut odd = [0; 32];

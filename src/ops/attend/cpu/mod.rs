@@ -4,8 +4,10 @@
 
 mod soon;
 pub mod tile;
+mod words;
 
 pub use soon::Soon;
+pub use words::{Single, Words};
 
 use super::Attend;
 use crate::backend::Launch;
@@ -172,11 +174,12 @@ simd_fn! {
     }
 }
 
-/// `to[t · to_stride + i] = row(i)[t]`, times a factor, for eight rows; a row that is not there counts as zeros. Where they are f32
-/// and lie at a distance, `direct` has the first and that distance.
+/// `to[t · to_stride + i] = row(i)[t]`, times a factor, for the `d` words of eight rows; a row that is not there counts as zeros.
+/// Where they are f32 and lie at a distance, `direct` has the first and that distance.
 #[inline(always)]
-pub fn turn_eight<'a, S: Simd, T: Lane>(
+pub fn turn_eight<'a, S: Simd, W: Words<S>, T: Lane>(
     s: S,
+    words: W,
     direct: Option<(&'a [T], usize)>,
     row: impl Fn(usize) -> Option<&'a [T]>,
     factor: Option<f32>,
@@ -190,7 +193,7 @@ pub fn turn_eight<'a, S: Simd, T: Lane>(
         _ => {
             for (i, stage) in stage.chunks_exact_mut(d).take(8).enumerate() {
                 match row(i) {
-                    Some(row) => widen(s, row, 1.0, stage),
+                    Some(row) => words.of_row(s, row, stage),
                     None => stage.fill(0.0),
                 }
             }
@@ -202,23 +205,34 @@ pub fn turn_eight<'a, S: Simd, T: Lane>(
 /// Values that lie side by side in packed matrices.
 pub const PANEL: usize = 16;
 
-/// Row `i` of the packed matrix `to` [panel of columns][row][`PANEL`], whose panels have `len` values. A row that is not
-/// there counts as zeros.
+/// Row `i` of the packed matrix `to` [panel of columns][row][`PANEL`] of words, whose panels have `len` of them: of as many rows
+/// as a word has values. Rows that are not there count as zeros.
 #[inline(always)]
-pub fn spread<S: Simd, T: Lane>(s: S, row: Option<&[T]>, i: usize, to: &mut [f32], len: usize) {
-    let row = row.unwrap_or_default();
-    let whole = row.len() / PANEL * PANEL;
-    for (columns, to) in row[..whole].chunks_exact(PANEL).zip(to.chunks_exact_mut(len)) {
+pub fn spread<S: Simd, W: Words<S>, T: Lane>(
+    s: S,
+    words: W,
+    rows: [Option<&[T]>; 2],
+    i: usize,
+    to: &mut [f32],
+    len: usize,
+) {
+    let mut padded = [[<T as bytemuck::Zeroable>::zeroed(); PANEL]; 2];
+    for (n, to) in to.chunks_exact_mut(len).enumerate() {
+        let mut parts: [&[T]; 2] = [&[]; 2];
+        for (part, row) in parts.iter_mut().zip(rows).take(W::VALUES) {
+            *part = row.and_then(|row| row.get(n * PANEL..)).unwrap_or_default();
+        }
+        for (part, padded) in parts.iter_mut().zip(&mut padded).take(W::VALUES) {
+            if part.len() < PANEL {
+                padded.fill(<T as bytemuck::Zeroable>::zeroed());
+                padded[..part.len()].copy_from_slice(part);
+                *part = padded;
+            }
+        }
         let to = &mut to[i * PANEL..(i + 1) * PANEL];
         for at in (0..PANEL).step_by(S::LANES) {
-            s.store(T::load(s, &columns[at..]), &mut to[at..]);
-        }
-    }
-    for (n, to) in to.chunks_exact_mut(len).enumerate().skip(whole / PANEL) {
-        let to = &mut to[i * PANEL..(i + 1) * PANEL];
-        to.fill(0.0);
-        if n * PANEL < row.len() {
-            widen(s, &row[n * PANEL..], 1.0, to);
+            let from = [&parts[0][at..], if W::VALUES > 1 { &parts[1][at..] } else { &[] }];
+            s.store(words.of_columns(s, from), &mut to[at..]);
         }
     }
 }

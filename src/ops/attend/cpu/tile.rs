@@ -12,6 +12,7 @@
 #![allow(clippy::needless_range_loop)]
 #![allow(unsafe_code)] // the innermost loops read through pointers whose ranges are asserted before them
 
+use super::Words;
 use crate::backend::cpu::simd::Simd;
 
 /// A tile of accumulators.
@@ -19,8 +20,9 @@ pub type Tile<S, const MR: usize, const NV: usize> = [[<S as Simd>::V; NV]; MR];
 
 /// `tile[i] += Σ_t rows[i][t] · columns[t]`, with `columns` [t][NV vectors].
 #[inline(always)]
-pub fn dots<S: Simd, const MR: usize, const NV: usize>(
+pub fn dots<S: Simd, W: Words<S>, const MR: usize, const NV: usize>(
     s: S,
+    words: W,
     mut acc: Tile<S, MR, NV>,
     rows: [&[f32]; MR],
     columns: &[f32],
@@ -34,7 +36,7 @@ pub fn dots<S: Simd, const MR: usize, const NV: usize>(
     let mut b = columns.as_ptr();
     for t in 0..depth {
         // SAFETY: t is below the length of each row, and `b` has advanced by t steps of what `columns` has `depth` of.
-        unsafe { multiply(s, &mut acc, |i| *from[i].add(t), b) };
+        unsafe { multiply(s, words, &mut acc, |i| *from[i].add(t), b) };
         b = b.wrapping_add(width);
     }
     acc
@@ -42,8 +44,9 @@ pub fn dots<S: Simd, const MR: usize, const NV: usize>(
 
 /// `tile[i] += Σ_j rows[j][i] · columns[j]` for some steps j, with rows of both at a distance, and NV vectors in one of `columns`.
 #[inline(always)]
-pub fn weigh<S: Simd, const MR: usize, const NV: usize>(
+pub fn weigh<S: Simd, W: Words<S>, const MR: usize, const NV: usize>(
     s: S,
+    words: W,
     mut acc: Tile<S, MR, NV>,
     steps: usize,
     (rows, row_stride): (&[f32], usize),
@@ -54,7 +57,7 @@ pub fn weigh<S: Simd, const MR: usize, const NV: usize>(
     let (mut a, mut b) = (rows.as_ptr(), columns.as_ptr());
     for _ in 0..steps {
         // SAFETY: both have advanced by less than `steps` rows, so what follows is inside by the assertion.
-        unsafe { multiply(s, &mut acc, |i| *a.add(i), b) };
+        unsafe { multiply(s, words, &mut acc, |i| *a.add(i), b) };
         (a, b) = (a.wrapping_add(row_stride), b.wrapping_add(column_stride));
     }
     acc
@@ -65,8 +68,9 @@ pub fn weigh<S: Simd, const MR: usize, const NV: usize>(
 /// # Safety
 /// They can be read, and so can what `a` reads.
 #[inline(always)]
-unsafe fn multiply<S: Simd, const MR: usize, const NV: usize>(
+unsafe fn multiply<S: Simd, W: Words<S>, const MR: usize, const NV: usize>(
     s: S,
+    words: W,
     acc: &mut Tile<S, MR, NV>,
     a: impl Fn(usize) -> f32,
     b: *const f32,
@@ -79,7 +83,7 @@ unsafe fn multiply<S: Simd, const MR: usize, const NV: usize>(
     for i in 0..MR {
         let a = s.splat(a(i));
         for v in 0..NV {
-            acc[i][v] = s.fma(a, column[v], acc[i][v]);
+            acc[i][v] = words.fma(s, a, column[v], acc[i][v]);
         }
     }
 }

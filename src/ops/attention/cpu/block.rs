@@ -5,7 +5,7 @@
 
 use crate::backend::cpu::simd::{Lane, Simd, math};
 use crate::ops::attend::cpu::tile::{dots, weigh};
-use crate::ops::attend::cpu::{PANEL, Soon, halves};
+use crate::ops::attend::cpu::{PANEL, Soon, Words, halves};
 use crate::simd_fn;
 use std::ops::Range;
 
@@ -20,6 +20,8 @@ pub struct Memory<'a> {
 #[derive(Clone, Copy)]
 pub struct Shape {
     pub head_dim: usize,
+    /// Values of a word: see [`Words`].
+    pub values: usize,
     /// Keys of a block, at most: a multiple of eight, so that there is room for whole tiles of scores.
     pub keys: usize,
     /// Lanes of a block of queries, at most, and of all of a part.
@@ -28,22 +30,31 @@ pub struct Shape {
 }
 
 impl Shape {
+    /// Words of a row of queries or keys.
+    fn depth(&self) -> usize {
+        self.head_dim.div_ceil(self.values)
+    }
+
     /// Rows of Oᵀ: whole register tiles.
     fn rows_of_o(&self) -> usize {
         self.head_dim.next_multiple_of(8)
     }
 
     fn values_of_lane(&self) -> usize {
-        self.head_dim + self.rows_of_o() + 6
+        self.depth() + self.rows_of_o() + 6
     }
 
-    fn values_of_v(&self) -> usize {
-        self.keys * self.head_dim.next_multiple_of(PANEL)
+    fn words_of_k(&self) -> usize {
+        self.keys * self.depth()
     }
 
-    /// The f32 values that a part takes.
+    fn words_of_v(&self) -> usize {
+        self.keys / self.values * self.head_dim.next_multiple_of(PANEL)
+    }
+
+    /// The f32 values and words that a part takes.
     pub fn len(&self) -> usize {
-        let packed = self.keys * self.head_dim + self.values_of_v();
+        let packed = self.words_of_k() + self.words_of_v();
         let stage = 8 * self.head_dim.max(self.keys).next_multiple_of(PANEL);
         self.lanes * self.values_of_lane() + packed + self.width * (2 * self.keys + 1) + stage
     }
@@ -57,8 +68,8 @@ impl<'a> Memory<'a> {
 
     /// Where packed keys and values go.
     pub fn keys(&mut self) -> [&mut [f32]; 2] {
-        let (k, rest) = self.shared.split_at_mut(self.shape.keys * self.shape.head_dim);
-        [k, &mut rest[..self.shape.values_of_v()]]
+        let (k, rest) = self.shared.split_at_mut(self.shape.words_of_k());
+        [k, &mut rest[..self.shape.words_of_v()]]
     }
 
     /// What belongs to the block of queries of some lanes.
@@ -70,27 +81,27 @@ impl<'a> Memory<'a> {
             rest = tail;
             part
         };
-        let (qt, o) = (cut(shape.head_dim), cut(shape.rows_of_o()));
+        let (qt, o) = (cut(shape.depth()), cut(shape.rows_of_o()));
         let (m, l, lo, hi, id_high, id_low) = (cut(1), cut(1), cut(1), cut(1), cut(1), cut(1));
-        let (k, rest) = self.shared.split_at_mut(shape.keys * shape.head_dim);
-        let (v, rest) = rest.split_at_mut(shape.values_of_v());
+        let (k, rest) = self.shared.split_at_mut(shape.words_of_k());
+        let (v, rest) = rest.split_at_mut(shape.words_of_v());
         let (p, rest) = rest.split_at_mut(shape.width * shape.keys);
         let (added, rest) = rest.split_at_mut(shape.width * shape.keys);
         let (alpha, stage) = rest.split_at_mut(shape.width);
-        let v = Values { data: v, strides: [PANEL, shape.keys * PANEL] };
-        let k = Keys { data: k, stride: shape.head_dim };
-        Slot { k, v, qt, o, m, l, lo, hi, id_high, id_low, p, added, alpha, stage, head_dim: shape.head_dim }
+        let v = Values { data: v, strides: [PANEL, shape.keys / shape.values * PANEL] };
+        let k = Keys { data: k, stride: shape.depth() };
+        Slot { k, v, qt, o, m, l, lo, hi, id_high, id_low, p, added, alpha, stage }
     }
 }
 
-/// A block of keys: rows at a distance.
+/// A block of keys: rows of words at a distance.
 #[derive(Clone, Copy)]
 pub struct Keys<'a> {
     pub data: &'a [f32],
     pub stride: usize,
 }
 
-/// The values of a block of keys: packed as [panel of columns][key][`PANEL`], or as they lie.
+/// The values of a block of keys: packed as [panel of columns][word of keys][`PANEL`], or as they lie.
 #[derive(Clone, Copy)]
 pub struct Values<'a> {
     data: &'a [f32],
@@ -104,7 +115,7 @@ impl<'a> Values<'a> {
         Values { data, strides: [stride, PANEL] }
     }
 
-    /// The columns from number `at` on, and the distance between keys.
+    /// The columns from number `at` on, from a word of keys on, and the distance to the next.
     #[inline(always)]
     fn columns(&self, key: usize, at: usize) -> (&'a [f32], usize) {
         let [row, panel] = self.strides;
@@ -116,7 +127,7 @@ impl<'a> Values<'a> {
 pub struct Slot<'a> {
     pub k: Keys<'a>,
     pub v: Values<'a>,
-    /// Queries, scaled by softmax_scale · log2 e: [head_dim][lane].
+    /// Queries, those of single values scaled by softmax_scale · log2 e: [word of a row][lane].
     pub qt: &'a mut [f32],
     /// The result before division: [head_dim, rounded up][lane].
     pub o: &'a mut [f32],
@@ -129,7 +140,7 @@ pub struct Slot<'a> {
     /// Per lane: both halves of the segment's id.
     pub id_high: &'a mut [f32],
     pub id_low: &'a mut [f32],
-    /// Scores, then weights: [key][lane].
+    /// Scores [key][lane], then weights [word of keys][lane].
     pub p: &'a mut [f32],
     /// What is added to scores: [key][lane].
     pub added: &'a mut [f32],
@@ -137,7 +148,6 @@ pub struct Slot<'a> {
     pub alpha: &'a mut [f32],
     /// Eight rows on their way through a transposition.
     pub stage: &'a mut [f32],
-    pub head_dim: usize,
 }
 
 /// What is brought closer during a step, so that nothing waits for memory: before each tile of scores some of the
@@ -153,16 +163,18 @@ pub struct Mask {
     pub added: bool,
     /// The place of the first of the keys.
     pub first_key: f32,
+    /// What the scores of queries that are not scaled are multiplied by.
+    pub scale: f32,
 }
 
 simd_fn! {
-    /// The keys `at` of the block.
-    pub fn step[S; const NV: usize](s, at: Range<usize>, first: bool, mask: Mask, ahead: &mut Ahead, slot: &mut Slot<'_>) {
+    /// The keys `at` of the block, which begin with a whole word.
+    pub fn step[S, W: Words<S>; const NV: usize](s, words: W, at: Range<usize>, first: bool, mask: Mask, ahead: &mut Ahead, slot: &mut Slot<'_>) {
         let (n, width) = (at.len(), NV * S::LANES);
         let top = if S::LANES == 16 {
-            scores::<S, 8, NV>(s, at.clone(), mask, ahead, slot)
+            scores::<S, W, 8, NV>(s, words, at.clone(), mask, ahead, slot)
         } else {
-            scores::<S, 4, NV>(s, at.clone(), mask, ahead, slot)
+            scores::<S, W, 4, NV>(s, words, at.clone(), mask, ahead, slot)
         };
         let (mut base, mut sum, mut moved) = ([s.zero(); NV], [s.zero(); NV], 0.0f32);
         let lowest = s.splat(f32::MIN);
@@ -178,11 +190,17 @@ simd_fn! {
             s.store(new, &mut slot.m[at..]);
             s.store(alpha, &mut slot.alpha[at..]);
         }
-        for p in slot.p[..n * width].chunks_exact_mut(width) {
+        // A word that is not full ends with a key that nobody sees.
+        slot.p[n * width..n.next_multiple_of(W::VALUES) * width].fill(f32::NEG_INFINITY);
+        for word in 0..n.div_ceil(W::VALUES) {
             for v in 0..NV {
-                let weight = math::exp2(s, s.sub(s.load(&p[v * S::LANES..]), base[v]));
-                sum[v] = s.add(sum[v], weight);
-                s.store(weight, &mut p[v * S::LANES..]);
+                let mut weights = [s.zero(); 2];
+                for i in 0..W::VALUES {
+                    let score = s.load(&slot.p[(word * W::VALUES + i) * width + v * S::LANES..]);
+                    weights[i] = words.exp2(s, s.sub(score, base[v]));
+                    sum[v] = s.add(sum[v], weights[i]);
+                }
+                s.store(words.of_weights(s, weights), &mut slot.p[word * width + v * S::LANES..]);
             }
         }
         for v in 0..NV {
@@ -190,23 +208,24 @@ simd_fn! {
         }
         let before = if first { Before::Nothing } else if moved > 0.0 { Before::Scaled } else { Before::Kept };
         if S::LANES == 16 {
-            accumulate::<S, 8, NV>(s, at, before, ahead, slot);
+            accumulate::<S, W, 8, NV>(s, words, at, before, ahead, slot);
         } else {
-            accumulate::<S, 4, NV>(s, at, before, ahead, slot);
+            accumulate::<S, W, 4, NV>(s, words, at, before, ahead, slot);
         }
     }
 }
 
 /// Sᵀ = K · Qᵀ, masked; gives the largest score of each lane.
 #[inline(always)]
-fn scores<S: Simd, const MR: usize, const NV: usize>(
+fn scores<S: Simd, W: Words<S>, const MR: usize, const NV: usize>(
     s: S,
+    words: W,
     at: Range<usize>,
     mask: Mask,
     ahead: &mut Ahead,
     slot: &mut Slot<'_>,
 ) -> [S::V; NV] {
-    let (n, d, width) = (at.len(), slot.head_dim, NV * S::LANES);
+    let (n, width) = (at.len(), NV * S::LANES);
     let mut top = [s.splat(f32::NEG_INFINITY); NV];
     let share = ahead[0].left.div_ceil(n.div_ceil(MR).max(1));
     for j in (0..n).step_by(MR) {
@@ -216,7 +235,14 @@ fn scores<S: Simd, const MR: usize, const NV: usize>(
         for i in 0..MR {
             rows[i] = &slot.k.data[(at.start + j + i).min(at.end - 1) * slot.k.stride..];
         }
-        let tile = dots::<S, MR, NV>(s, [[s.zero(); NV]; MR], rows, &slot.qt[..d * width]);
+        let mut tile = dots::<S, W, MR, NV>(s, words, [[s.zero(); NV]; MR], rows, slot.qt);
+        if W::VALUES > 1 {
+            for i in 0..MR {
+                for v in 0..NV {
+                    tile[i][v] = s.mul(tile[i][v], s.splat(mask.scale));
+                }
+            }
+        }
         let p = &mut slot.p[j * width..(j + MR) * width];
         for i in 0..MR {
             for v in 0..NV {
@@ -269,14 +295,15 @@ enum Before {
 
 /// Oᵀ = Oᵀ · alpha + Vᵀ · P.
 #[inline(always)]
-fn accumulate<S: Simd, const MR: usize, const NV: usize>(
+fn accumulate<S: Simd, W: Words<S>, const MR: usize, const NV: usize>(
     s: S,
+    words: W,
     keys: Range<usize>,
     before: Before,
     [_, ahead @ ..]: &mut Ahead,
     slot: &mut Slot<'_>,
 ) {
-    let (n, width) = (keys.len(), NV * S::LANES);
+    let (n, width) = (keys.len().div_ceil(W::VALUES), NV * S::LANES);
     let shares = ahead.each_ref().map(|rows| rows.left.div_ceil(slot.o.len() / (MR * width)));
     for (tile, o) in slot.o.chunks_exact_mut(MR * width).enumerate() {
         for (rows, share) in ahead.iter_mut().zip(shares) {
@@ -294,8 +321,8 @@ fn accumulate<S: Simd, const MR: usize, const NV: usize>(
             }
         }
         let at = tile * MR;
-        let columns = slot.v.columns(keys.start, at);
-        let acc = weigh::<S, MR, NV>(s, acc, n, columns, (&slot.p[..n * width], width));
+        let columns = slot.v.columns(keys.start / W::VALUES, at);
+        let acc = weigh::<S, W, MR, NV>(s, words, acc, n, columns, (&slot.p[..n * width], width));
         for i in 0..MR {
             for v in 0..NV {
                 s.store(acc[i][v], &mut o[i * width + v * S::LANES..]);

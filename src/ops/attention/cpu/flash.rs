@@ -51,15 +51,21 @@
 
 use super::BIAS;
 use super::block::{self, Ahead, Keys, Mask, Memory, Shape, Slot, Values};
+#[cfg(target_arch = "x86_64")]
+use crate::backend::cpu::simd::{Avx512, Bf16Dot};
 use crate::backend::cpu::simd::{Lane, MAX_LANES, Simd, transpose};
 use crate::backend::cpu::{Caps, Cpu, Slots, deal};
 use crate::backend::{Kernel, Launch};
 use crate::dtype::{DType, Elem};
 use crate::error::{Result, Unsupported};
-use crate::ops::attend::cpu::{Masks, PANEL, Rows, Scattered, Soon, halves, max_nv, spread, turn_eight, widen};
+use crate::ops::attend::cpu::{
+    Masks, PANEL, Rows, Scattered, Single, Soon, Words, halves, max_nv, spread, turn_eight, widen,
+};
 use crate::ops::attention::Attention;
 use crate::ops::with_float;
 use crate::simd_fn;
+#[cfg(target_arch = "x86_64")]
+use half::bf16;
 use std::ops::Range;
 
 /// Keys of a block, and keys beyond the last whole block that join it.
@@ -80,27 +86,47 @@ pub fn supports<S: Simd>(op: &Attention, caps: &Caps) -> Result<(), Unsupported>
     Unsupported::at_most("len_k", op.len_k, 1usize << 24)
 }
 
-/// What a part holds.
-fn shape(op: &Attention) -> Shape {
+/// What a part holds, with so many values in a word.
+fn shape(op: &Attention, values: usize) -> Shape {
     let lanes = (HELD_BYTES / (8 * op.head_dim)).clamp(NV * MAX_LANES, MAX_HELD) / MAX_LANES * MAX_LANES;
-    Shape { head_dim: op.head_dim, keys: BK + MORE, width: NV * MAX_LANES, lanes }
+    Shape { head_dim: op.head_dim, values, keys: BK + MORE, width: NV * MAX_LANES, lanes }
 }
 
 /// The scratch memory of one part at work, in f32.
-fn memory_len(op: &Attention) -> usize {
-    shape(op).len().next_multiple_of(16)
+fn memory_len(op: &Attention, values: usize) -> usize {
+    shape(op, values).len().next_multiple_of(16)
 }
 
 pub fn workspace(op: &Attention, caps: &Caps) -> usize {
-    Slots::bytes(caps, memory_len(op))
+    Slots::bytes(caps, memory_len(op, 1))
 }
 
 pub fn launch<S: Simd>(_: &Kernel<Cpu, Attention>, op: &Attention, l: &mut Launch<'_, Cpu>) -> Result<()> {
     let s = S::detect().expect("supports() has checked it");
-    with_float!(op.dtype, T => with_float!(op.out, O => run::<S, T, O>(s, op, l)))
+    with_float!(op.dtype, T => with_float!(op.out, O => run::<S, _, T, O>(s, Single, op, l)))
 }
 
-fn run<S: Simd, T: Lane, O: Lane>(s: S, op: &Attention, l: &mut Launch<'_, Cpu>) -> Result<()> {
+#[cfg(target_arch = "x86_64")]
+pub fn supports_bf16(op: &Attention, caps: &Caps) -> Result<(), Unsupported> {
+    supports::<Avx512>(op, caps)?;
+    Unsupported::require("a processor with AVX512_BF16", caps.bf16_dot)?;
+    // Weights are rounded to bf16, which a finer result would show.
+    Unsupported::require("bf16 operands and result", op.dtype == DType::BF16 && op.out == DType::BF16)
+}
+
+#[cfg(target_arch = "x86_64")]
+pub fn workspace_bf16(op: &Attention, caps: &Caps) -> usize {
+    Slots::bytes(caps, memory_len(op, 2))
+}
+
+#[cfg(target_arch = "x86_64")]
+pub fn launch_bf16(_: &Kernel<Cpu, Attention>, op: &Attention, l: &mut Launch<'_, Cpu>) -> Result<()> {
+    let (s, dot) = Avx512::detect().zip(Bf16Dot::detect()).expect("supports_bf16() has checked it");
+    run::<_, _, bf16, bf16>(s, dot, op, l)
+}
+
+fn run<S: Simd, W: Words<S>, T: Lane, O: Lane>(s: S, words: W, op: &Attention, l: &mut Launch<'_, Cpu>) -> Result<()> {
+    let shape = shape(op, W::VALUES);
     let attend = &op.attend();
     let masks = Masks::new("attention", attend, l, BIAS)?;
     let [q, k, v] = [0, 1, 2].map(|i| Rows::<T>::new(attend, l, i));
@@ -110,17 +136,17 @@ fn run<S: Simd, T: Lane, O: Lane>(s: S, op: &Attention, l: &mut Launch<'_, Cpu>)
     if heads * rows == 0 {
         return Ok(());
     }
-    let slots = Slots::new(l.scratch(), memory_len(op));
+    let slots = Slots::new(l.scratch(), memory_len(op, W::VALUES));
     let vectors = rows.div_ceil(S::LANES);
     let parts = PARTS.div_ceil(heads).min(vectors.div_ceil(max_nv::<S>()));
-    let parts = parts.max(vectors.div_ceil(shape(op).lanes / S::LANES));
+    let parts = parts.max(vectors.div_ceil(shape.lanes / S::LANES));
     let given = Given { masks: &masks, q, k, v };
     let of_head = |head: usize| (head / op.heads_kv, head % op.heads_kv);
     l.pool().run(heads * parts, |i| {
         // The last queries first: with a causal mask they take the longest.
         let (part, (b, h)) = (parts - 1 - i / heads, of_head(i % heads));
         let part = Part { given: &given, out: &out, lse: lse.as_ref(), b, h, vectors: deal(vectors, parts, part) };
-        slots.with(|memory| part.attend(s, &mut Memory::new(memory, shape(op))));
+        slots.with(|memory| part.attend(s, words, &mut Memory::new(memory, shape)));
     });
     Ok(())
 }
@@ -144,7 +170,7 @@ struct Part<'a, T, O> {
 }
 
 impl<'a, T: Lane, O: Lane> Part<'a, T, O> {
-    fn attend<S: Simd>(&self, s: S, memory: &mut Memory<'_>) {
+    fn attend<S: Simd, W: Words<S>>(&self, s: S, words: W, memory: &mut Memory<'_>) {
         let (masks, vectors) = (self.given.masks, &self.vectors);
         let blocks = vectors.len().div_ceil(max_nv::<S>());
         let blocks: Vec<_> = (0..blocks)
@@ -164,27 +190,30 @@ impl<'a, T: Lane, O: Lane> Part<'a, T, O> {
         [q, k, v].iter_mut().for_each(|rows| rows.fetch(rows.left));
         // What is read once is not worth packing, if tiles can read it.
         let as_they_lie = blocks.len() == 1
+            && W::VALUES == 1
             && T::DTYPE == DType::F32
             && masks.padding(self.b).is_none()
             && masks.op.head_dim.is_multiple_of(8);
         while next.start < some.end {
             let keys = next.start..some.end.min(next.end);
             if !as_they_lie {
-                pack(s, self.given, (self.b, self.h), keys.clone(), memory.keys());
+                pack(s, words, self.given, (self.b, self.h), keys.clone(), memory.keys());
             }
             next = keys_of_block(masks.op.len_k, next.start / BK + 1);
             next.start = next.start.max(keys.end);
             let after = next.start..some.end.min(next.end).max(next.start);
             for (i, queries) in blocks.iter().enumerate() {
                 let mut slot = memory.slot(&queries.lanes);
-                let at = queries.some.start.max(keys.start)..queries.some.end.min(keys.end);
+                // Words are not divided: the first may have a key more, which is hidden then. (Blocks begin with whole words.)
+                let start = queries.some.start.max(keys.start) / W::VALUES * W::VALUES;
+                let at = start..queries.some.end.min(keys.end);
                 if at.start >= at.end {
                     continue;
                 }
                 let of_block = deal(after.len(), blocks.len(), i);
                 let (first, last) = (keys.start <= queries.some.start, keys.end >= queries.some.end);
                 if first {
-                    load(s, queries, &self.given.q, &mut slot);
+                    load(s, words, queries, &self.given.q, &mut slot);
                 }
                 let [k, v] = self.ahead(after.start + of_block.start..after.start + of_block.end);
                 let other = match blocks.get(i + 1) {
@@ -199,7 +228,7 @@ impl<'a, T: Lane, O: Lane> Part<'a, T, O> {
                     slot.k = Keys { data: from(k), stride: k.strides[1] };
                     slot.v = Values::lying(from(v), v.strides[1]);
                 }
-                queries.meet(s, at, keys.start, first, &mut [k, v, other], &mut slot);
+                queries.meet(s, words, at, keys.start, first, &mut [k, v, other], &mut slot);
                 if last {
                     finish(s, queries, self.out, self.lse, &mut slot);
                 }
@@ -225,18 +254,21 @@ fn keys_of_block(len_k: usize, block: usize) -> Range<usize> {
 }
 
 simd_fn! {
-    /// Widens some keys and their values: see [`Slot`] for the layout.
-    fn pack[S, T: Lane](s, given: &Given<'_, T>, at: (usize, usize), keys: Range<usize>, to: [&mut [f32]; 2]) {
+    /// Packs some keys and their values: see [`Slot`] for the layout.
+    fn pack[S, W: Words<S>, T: Lane](s, words: W, given: &Given<'_, T>, at: (usize, usize), keys: Range<usize>, to: [&mut [f32]; 2]) {
         let [to_k, to_v] = to;
         let ((b, h), d) = (at, given.masks.op.head_dim);
         let padding = given.masks.padding(b);
+        // What is hidden may be anything, and 0 · NaN is not 0.
+        let there = |key: usize| key < keys.end && padding.is_none_or(|p| p[key] != 0);
         let panel = to_v.len() / d.div_ceil(PANEL);
-        for (i, (key, to_k)) in keys.zip(to_k.chunks_exact_mut(d)).enumerate() {
-            // What is hidden may be anything, and 0 · NaN is not 0.
-            let there = padding.is_none_or(|p| p[key] != 0);
-            spread(s, there.then(|| given.v.row(b, key, h)), i, to_v, panel);
-            match there {
-                true => widen(s, given.k.row(b, key, h), 1.0, to_k),
+        for (word, key) in keys.clone().step_by(W::VALUES).enumerate() {
+            let rows = [key, key + 1].map(|key| there(key).then(|| given.v.row(b, key, h)));
+            spread(s, words, rows, word, to_v, panel);
+        }
+        for (key, to_k) in keys.clone().zip(to_k.chunks_exact_mut(d.div_ceil(W::VALUES))) {
+            match there(key) {
+                true => words.of_row(s, given.k.row(b, key, h), to_k),
                 false => to_k.fill(0.0),
             }
         }
@@ -297,6 +329,11 @@ impl<'a> Queries<'a> {
         (self.h * (op.heads_q / op.heads_kv) + row / op.len_q, row % op.len_q)
     }
 
+    /// What scores are multiplied by, for weights that are powers of 2.
+    fn scale(&self) -> f32 {
+        (f64::from(self.masks.op.scale()) * std::f64::consts::LOG2_E) as f32
+    }
+
     /// Its rows among the queries, to be brought closer, taken to be those of one head.
     fn operands<T: Elem>(&self, q: &Rows<'_, T>) -> Soon {
         let (head, i) = self.lane(0);
@@ -311,9 +348,11 @@ impl<'a> Queries<'a> {
     }
 
     /// Meets the keys `at` of the packed ones, which begin with number `packed`.
-    fn meet<S: Simd>(
+    #[allow(clippy::too_many_arguments)]
+    fn meet<S: Simd, W: Words<S>>(
         &self,
         s: S,
+        words: W,
         at: Range<usize>,
         packed: usize,
         first: bool,
@@ -322,12 +361,12 @@ impl<'a> Queries<'a> {
     ) {
         let bounded = at.start < self.all.start || at.end > self.all.end;
         let added = self.added(s, at.clone(), slot);
-        let mask = Mask { bounded, added, first_key: at.start as f32 };
+        let mask = Mask { bounded, added, first_key: at.start as f32, scale: self.scale() };
         let at = at.start - packed..at.end - packed;
         match self.lanes.len() / S::LANES {
-            1 => block::step::<S, 1>(s, at, first, mask, ahead, slot),
-            2 => block::step::<S, 2>(s, at, first, mask, ahead, slot),
-            _ => block::step::<S, 3>(s, at, first, mask, ahead, slot),
+            1 => block::step::<S, W, 1>(s, words, at, first, mask, ahead, slot),
+            2 => block::step::<S, W, 2>(s, words, at, first, mask, ahead, slot),
+            _ => block::step::<S, W, 3>(s, words, at, first, mask, ahead, slot),
         }
     }
 
@@ -364,10 +403,10 @@ impl<'a> Queries<'a> {
 }
 
 simd_fn! {
-    /// Scales and transposes the queries.
-    fn load[S, T: Lane](s, queries: &Queries<'_>, q: &Rows<'_, T>, slot: &mut Slot<'_>) {
+    /// Transposes the queries, and scales them unless scores are scaled.
+    fn load[S, W: Words<S>, T: Lane](s, words: W, queries: &Queries<'_>, q: &Rows<'_, T>, slot: &mut Slot<'_>) {
         let (op, width) = (queries.masks.op, queries.lanes.len());
-        let scale = (f64::from(op.scale()) * std::f64::consts::LOG2_E) as f32;
+        let scale = (W::VALUES == 1).then(|| queries.scale());
         for first in (0..width).step_by(8) {
             let (head, i) = queries.lane(first);
             let all = first + 8 <= queries.count && i + 8 <= op.len_q;
@@ -376,7 +415,8 @@ simd_fn! {
                 let (head, i) = queries.lane(first + i);
                 Some(q.row(queries.b, i, head))
             };
-            turn_eight(s, direct, row, Some(scale), slot.stage, (&mut slot.qt[first..], width, op.head_dim));
+            let to = (&mut slot.qt[first..], width, op.head_dim.div_ceil(W::VALUES));
+            turn_eight(s, words, direct, row, scale, slot.stage, to);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Attention on the CPU: two algorithms, each for three instruction sets.
 //!
-//! - `flash` ([`flash`]): blocks of queries against blocks of keys, for anything but a few queries. Bound: FMA.
+//! - `flash` ([`flash`]): blocks of queries against blocks of keys, for anything but a few queries. Bound: FMA. With bf16 operands
+//!   it multiplies pairs of them where the processor does so faster than it multiplies f32. Bound: bf16 dot.
 //! - `split` ([`split`]): up to sixteen queries per key head, keys and values streamed once, split over threads by
 //!   keys; for decoding. Bound: memory.
 
@@ -10,21 +11,46 @@ mod split;
 
 use super::Attention;
 use crate::backend::cpu::Cpu;
+#[cfg(target_arch = "x86_64")]
+use crate::backend::cpu::simd::{Avx2, Avx512};
+use crate::backend::cpu::simd::{Portable, Simd};
 use crate::backend::{Kernel, Kernels};
-use crate::isa_rows;
 use crate::layout::Takes;
 
 const TAKES: &[Takes] = &[Takes::Rows, Takes::Rows, Takes::Rows, Takes::Rows];
 
 impl Kernels<Cpu> for Attention {
-    const KERNELS: &'static [Kernel<Cpu, Self>] = isa_rows![
-        ("attention_split", split_supports, split_launch).takes(TAKES).suits(split::suits).workspace(split::workspace),
-        ("attention_flash", flash_supports, flash_launch).takes(TAKES).workspace(flash::workspace),
+    const KERNELS: &'static [Kernel<Cpu, Self>] = &[
+        #[cfg(all(target_arch = "x86_64", not(no_isa)))]
+        split_row::<Avx512>("attention_split__avx512"),
+        #[cfg(all(target_arch = "x86_64", not(any(one_isa, no_isa))))]
+        split_row::<Avx2>("attention_split__avx2"),
+        #[cfg(not(any(all(target_arch = "x86_64", one_isa), no_isa)))]
+        split_row::<Portable>("attention_split__portable"),
+        #[cfg(all(target_arch = "x86_64", not(no_isa)))]
+        Kernel::new("attention_flash_bf16__avx512bf16", flash::supports_bf16, flash::launch_bf16)
+            .takes(TAKES)
+            .suits(|_, caps| caps.bf16_dot_is_fast)
+            .workspace(flash::workspace_bf16),
+        #[cfg(all(target_arch = "x86_64", not(no_isa)))]
+        flash_row::<Avx512>("attention_flash__avx512"),
+        #[cfg(all(target_arch = "x86_64", not(any(one_isa, no_isa))))]
+        flash_row::<Avx2>("attention_flash__avx2"),
+        #[cfg(not(any(all(target_arch = "x86_64", one_isa), no_isa)))]
+        flash_row::<Portable>("attention_flash__portable"),
     ];
 }
 
-use flash::{launch as flash_launch, supports as flash_supports};
-use split::{launch as split_launch, supports as split_supports};
+const fn split_row<S: Simd>(name: &'static str) -> Kernel<Cpu, Attention> {
+    Kernel::new(name, split::supports::<S>, split::launch::<S>)
+        .takes(TAKES)
+        .suits(split::suits)
+        .workspace(split::workspace)
+}
+
+const fn flash_row<S: Simd>(name: &'static str) -> Kernel<Cpu, Attention> {
+    Kernel::new(name, flash::supports::<S>, flash::launch::<S>).takes(TAKES).workspace(flash::workspace)
+}
 
 /// The place of the bias among the operands; the other masks follow it.
 const BIAS: usize = 3;

@@ -7,7 +7,7 @@ use super::Queries;
 use crate::backend::cpu::deal;
 use crate::backend::cpu::simd::{Isa, Lane, Simd, math};
 use crate::ops::attend::cpu::tile::{dots, weigh};
-use crate::ops::attend::cpu::{PANEL, Soon};
+use crate::ops::attend::cpu::{PANEL, Single, Soon};
 use crate::simd_fn;
 use std::ops::Range;
 
@@ -201,8 +201,9 @@ fn weights<S: Simd, const MR: usize, const NV: usize>(
     for r in rows.clone().step_by(MR) {
         ahead.fetch();
         let queries = side_by_side(slot.qt, d, r);
-        let tile = weigh::<S, MR, NV>(
+        let tile = weigh::<S, _, MR, NV>(
             s,
+            Single,
             [[s.zero(); NV]; MR],
             d,
             (queries, PANEL),
@@ -266,7 +267,7 @@ fn slopes<S: Simd, const MR: usize, const NV: usize>(
     for r in rows.step_by(MR) {
         ahead.fetch();
         let gradients = side_by_side(slot.doutt, d, r);
-        let tile = weigh::<S, MR, NV>(s, [[s.zero(); NV]; MR], d, (gradients, PANEL), (vt, width));
+        let tile = weigh::<S, _, MR, NV>(s, Single, [[s.zero(); NV]; MR], d, (gradients, PANEL), (vt, width));
         let (p, ds) = (&slot.p[r * width..(r + MR) * width], &mut slot.ds[r * width..(r + MR) * width]);
         for i in 0..MR {
             let delta = s.splat(slot.delta[r + i]);
@@ -309,7 +310,7 @@ fn accumulate_tile<S: Simd, const MR: usize, const NV: usize>(s: S, columns: &[f
             acc[i][v] = s.load(&to[i * width + v * S::LANES..]);
         }
     }
-    let acc = weigh::<S, MR, NV>(s, acc, weights.len() / width, (columns, PANEL), (weights, width));
+    let acc = weigh::<S, _, MR, NV>(s, Single, acc, weights.len() / width, (columns, PANEL), (weights, width));
     for i in 0..MR {
         for v in 0..NV {
             s.store(acc[i][v], &mut to[i * width + v * S::LANES..]);
@@ -357,7 +358,7 @@ fn to_queries_by<S: Simd, const MR: usize, const NV: usize, const NC: usize>(
         for i in 0..MR {
             slopes[i] = &ds[i * keys..];
         }
-        let acc = dots::<S, MR, NC>(s, acc, slopes, k);
+        let acc = dots::<S, _, MR, NC>(s, Single, acc, slopes, k);
         for i in 0..MR {
             // What lies beyond the last row is not its business.
             if r + i < end {

@@ -44,7 +44,7 @@ use crate::dtype::Elem;
 use crate::error::{Result, Unsupported};
 use crate::layout::Takes;
 use crate::ops::attend::Attend;
-use crate::ops::attend::cpu::{Masks, PANEL, Rows, Scattered, halves, max_nv, spread, turn_eight, widen};
+use crate::ops::attend::cpu::{Masks, PANEL, Rows, Scattered, Single, halves, max_nv, spread, turn_eight, widen};
 use crate::ops::with_float;
 use crate::{isa_rows, simd_fn};
 use block::{Ahead, Hide, QUERIES, ROOM, Slot, columns, keys, padded};
@@ -240,7 +240,7 @@ fn load_keys[S, T: Lane](s, masks: &Masks<'_>, given: &Given<'_, T>, at: (usize,
                 let direct = all.then(|| (rows.from(b, span.start + lane, h), rows.strides[1]));
                 let row = |i: usize| (slot.there[lane + i] > 0.0).then(|| rows.row(b, span.start + lane + i, h));
                 let to = &mut to[of_strip.start + lane - strip.start..];
-                turn_eight(s, direct, row, None, slot.stage, (to, strip.len(), d));
+                turn_eight(s, Single, direct, row, None, slot.stage, (to, strip.len(), d));
             }
         }
         slot.dkt[of_strip.clone()].fill(0.0);
@@ -419,10 +419,10 @@ fn pack<S: Simd, T: Lane>(
         let all = first + 8 <= queries.count && i + 8 <= op.len_q && (first..first + 8).all(sees);
         let direct = all.then(|| (rows.from(b, i, head), rows.strides[1]));
         let to = &mut turned[first / PANEL * PANEL * d..][..PANEL * d][first % PANEL..];
-        turn_eight(s, direct, |i| row(first + i), Some(factor), stage, (to, PANEL, d));
+        turn_eight(s, Single, direct, |i| row(first + i), Some(factor), stage, (to, PANEL, d));
     }
     for r in 0..queries.count {
-        spread(s, row(r), r, plain, ROOM * PANEL);
+        spread(s, Single, [row(r), None], r, plain, ROOM * PANEL);
     }
 }
 
