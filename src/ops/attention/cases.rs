@@ -92,7 +92,10 @@ pub fn cases() -> Vec<Case<Attention>> {
         ("attn/long_8192", "heads_q=8,heads_kv=8,len_q=8192,len_k=8192,head_dim=64,causal=true"),
         ("attn/vit_b", "dtype=bf16,out=bf16,heads_q=12,heads_kv=12,len_q=197,len_k=197,head_dim=64"),
         ("attn/vit_l_336", "dtype=bf16,out=bf16,heads_q=16,heads_kv=16,len_q=577,len_k=577,head_dim=64"),
-        ("attn/llama_prefill", "dtype=bf16,out=bf16,heads_q=32,heads_kv=32,len_q=2048,len_k=2048,head_dim=128,causal=true"),
+        (
+            "attn/llama_prefill",
+            "dtype=bf16,out=bf16,heads_q=32,heads_kv=32,len_q=2048,len_k=2048,head_dim=128,causal=true",
+        ),
         ("attn/llama_decode", "dtype=bf16,out=bf16,heads_q=32,heads_kv=32,len_q=1,len_k=4096,head_dim=128"),
         ("attn/qformer_cross", "dtype=bf16,out=bf16,heads_q=12,heads_kv=12,len_q=32,len_k=257,head_dim=64"),
         ("attn/qwen_resampler", "dtype=bf16,out=bf16,heads_q=16,heads_kv=16,len_q=256,len_k=1024,head_dim=128"),

@@ -68,7 +68,7 @@ use crate::simd_fn;
 use half::bf16;
 use std::ops::Range;
 
-/// Keys of a block, and keys beyond the last whole block that join it.
+/// Keys of a block for each value of a word, and keys beyond the last whole block that join it.
 const BK: usize = 64;
 const MORE: usize = 16;
 /// Vectors of queries in a block, at most.
@@ -89,7 +89,7 @@ pub fn supports<S: Simd>(op: &Attention, caps: &Caps) -> Result<(), Unsupported>
 /// What a part holds, with so many values in a word.
 fn shape(op: &Attention, values: usize) -> Shape {
     let lanes = (HELD_BYTES / (8 * op.head_dim)).clamp(NV * MAX_LANES, MAX_HELD) / MAX_LANES * MAX_LANES;
-    Shape { head_dim: op.head_dim, values, keys: BK + MORE, width: NV * MAX_LANES, lanes }
+    Shape { head_dim: op.head_dim, values, keys: BK * values + MORE, width: NV * MAX_LANES, lanes }
 }
 
 /// The scratch memory of one part at work, in f32.
@@ -184,7 +184,8 @@ impl<'a, T: Lane, O: Lane> Part<'a, T, O> {
             .collect();
         let some = blocks.iter().map(|queries| queries.some.clone());
         let some = some.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).unwrap_or_default();
-        let mut next = keys_of_block(masks.op.len_k, some.start.min(some.end) / BK);
+        let bk = BK * W::VALUES;
+        let mut next = keys_of_block(bk, masks.op.len_k, some.start.min(some.end) / bk);
         let [k, v] = self.ahead(next.start..some.end.min(next.end).max(next.start));
         let q = blocks.first().map_or(Soon::NONE, |queries| queries.operands(&self.given.q));
         [q, k, v].iter_mut().for_each(|rows| rows.fetch(rows.left));
@@ -199,7 +200,7 @@ impl<'a, T: Lane, O: Lane> Part<'a, T, O> {
             if !as_they_lie {
                 pack(s, words, self.given, (self.b, self.h), keys.clone(), memory.keys());
             }
-            next = keys_of_block(masks.op.len_k, next.start / BK + 1);
+            next = keys_of_block(bk, masks.op.len_k, next.start / bk + 1);
             next.start = next.start.max(keys.end);
             let after = next.start..some.end.min(next.end).max(next.start);
             for (i, queries) in blocks.iter().enumerate() {
@@ -247,9 +248,9 @@ impl<'a, T: Lane, O: Lane> Part<'a, T, O> {
     }
 }
 
-/// The keys of a block: the last takes up to `MORE` more, so that a few do not need a block of their own.
-fn keys_of_block(len_k: usize, block: usize) -> Range<usize> {
-    let (start, end) = (block * BK, (block + 1) * BK);
+/// The keys of a block of `bk`: the last takes up to `MORE` more, so that a few do not need a block of their own.
+fn keys_of_block(bk: usize, len_k: usize, block: usize) -> Range<usize> {
+    let (start, end) = (block * bk, (block + 1) * bk);
     start..if len_k <= end + MORE { len_k.max(start) } else { end }
 }
 
