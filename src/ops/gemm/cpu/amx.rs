@@ -74,7 +74,6 @@ impl<U: Unit> Tile for AmxTile<U> {
     const KR: usize = 2;
     const MR: usize = BLOCK;
     const GROUP: usize = SIDE;
-    const READS_ROWS: bool = false;
     const STORES: bool = false;
 
     fn simd(&self) -> Avx512 {
@@ -103,7 +102,7 @@ impl<U: Unit> Tile for AmxTile<U> {
         ahead: &[half::bf16],
         sums: Sums<'_>,
     ) {
-        let Lhs::Packed(lhs) = lhs else { unreachable!("rows are never given to this tile, see `READS_ROWS`") };
+        let Lhs::Packed(lhs) = lhs else { unreachable!("this tile reads packed groups of steps, see `GROUP`") };
         let Sums { acc, mut adds, to: None } = sums else { unreachable!("this tile does not store, see `STORES`") };
         if steps == 0 && !adds {
             acc.fill(0.0);

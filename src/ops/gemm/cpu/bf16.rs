@@ -62,7 +62,6 @@ impl Tile for Bf16Tile {
     type Turn = ();
     const KR: usize = 2;
     const MR: usize = 14;
-    const READS_ROWS: bool = false;
 
     fn simd(&self) -> Avx512 {
         self.0
@@ -88,21 +87,34 @@ impl Tile for Bf16Tile {
         ahead: &[bf16],
         sums: Sums<'_>,
     ) {
-        let Lhs::Packed(lhs) = lhs else { unreachable!("rows are never given to this tile, see `READS_ROWS`") };
         let (s, ahead) = (self.0, Ahead::new(ahead, steps));
         // SAFETY: the processor has the features, see `Bf16Tile`.
-        with_rows!(rows, ROWS => unsafe { tile::<ROWS>(s, lhs, rhs, steps, ahead, sums) })
+        with_rows!(rows, ROWS => unsafe {
+            match lhs {
+                Lhs::Packed(lhs) => tile::<ROWS, true>(s, lhs, 1, rhs, steps, ahead, sums),
+                Lhs::Rows(lhs, stride) => tile::<ROWS, false>(s, lhs, stride, rhs, steps, ahead, sums),
+            }
+        })
     }
 }
 
-/// Σ_p lhs[p, r] · rhs[p, :] over pairs p for ROWS rows.
+/// Σ_p lhs[p, r] · rhs[p, :] over pairs p for ROWS rows: of packed lhs, or of rows `stride` pairs apart.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-fn tile<const ROWS: usize>(s: Avx512, lhs: &[u32], rhs: &[bf16], steps: usize, mut ahead: Ahead, sums: Sums<'_>) {
-    const PITCH: usize = <Bf16Tile as Tile>::PITCH;
-    assert!(ROWS <= PITCH && lhs.len() >= steps * PITCH && rhs.len() >= steps * 64);
+fn tile<const ROWS: usize, const PACKED: bool>(
+    s: Avx512,
+    lhs: &[u32],
+    stride: usize,
+    rhs: &[bf16],
+    steps: usize,
+    mut ahead: Ahead,
+    sums: Sums<'_>,
+) {
+    // From one row of lhs to the next, and from one step.
+    let (row, step) = if PACKED { (1, <Bf16Tile as Tile>::PITCH) } else { (stride, 1) };
+    assert!(steps == 0 || lhs.len() > (ROWS - 1) * row + (steps - 1) * step && rhs.len() >= steps * 64);
     let mut c: [[__m512; 2]; ROWS] = sums.begin(s);
     // SAFETY: every access below lies inside the two ranges that were just asserted: rhs[p·64 .. p·64 + 64] and
-    // lhs[p·PITCH + r] for p < steps. Vectors are read unaligned.
+    // lhs[r·row + p·step] for p < steps. Vectors are read unaligned.
     unsafe {
         let (mut a, mut b) = (lhs.as_ptr(), rhs.as_ptr().cast::<__m512i>());
         for from in (0..steps).step_by(ahead.every) {
@@ -113,11 +125,11 @@ fn tile<const ROWS: usize>(s: Avx512, lhs: &[u32], rhs: &[bf16], steps: usize, m
                 let b0: __m512bh = std::mem::transmute(_mm512_loadu_si512(b));
                 let b1: __m512bh = std::mem::transmute(_mm512_loadu_si512(b.add(1)));
                 for (r, c) in c.iter_mut().enumerate() {
-                    let pair: __m512bh = std::mem::transmute(_mm512_set1_epi32(*a.add(r) as i32));
+                    let pair: __m512bh = std::mem::transmute(_mm512_set1_epi32(*a.add(r * row) as i32));
                     c[0] = _mm512_dpbf16_ps(c[0], pair, b0);
                     c[1] = _mm512_dpbf16_ps(c[1], pair, b1);
                 }
-                a = a.add(PITCH);
+                a = a.wrapping_add(step);
                 b = b.add(2);
             }
         }

@@ -24,7 +24,7 @@ use super::epilogue::{self, Direct, Epilogue, Rows};
 use crate::backend::cpu::simd::{Lane, Simd, transpose};
 use crate::backend::cpu::{Caps, Cpu, Pool, Slots, deal};
 use crate::backend::{Backend, Launch};
-use crate::dtype::{DType, Elem, Format};
+use crate::dtype::{Elem, Format};
 use crate::ops::gemm::Gemm;
 use crate::ops::panels::pack_panels;
 use crate::ops::with_float;
@@ -64,10 +64,9 @@ pub(super) trait Tile: Send + Sync {
     const MR: usize;
     /// From one step of packed lhs to the next.
     const PITCH: usize = Self::MR.next_multiple_of(8);
-    /// Steps that are packed row by row: 1 where those of neighbouring rows are neighbours. Blocks of k are whole groups.
+    /// Steps that are packed row by row: 1 where those of neighbouring rows are neighbours, and the tile reads rows of steps at
+    /// any distance as well. Blocks of k are whole groups.
     const GROUP: usize = 1;
-    /// Whether it also reads lhs where it lies: elements are steps.
-    const READS_ROWS: bool;
     /// Whether it stores sums straight into the result where it can.
     const STORES: bool = true;
 
@@ -91,7 +90,7 @@ pub(super) trait Tile: Send + Sync {
     );
 }
 
-/// The rows of lhs that meet a tile.
+/// The rows of lhs that a tile reads.
 #[derive(Clone, Copy)]
 pub(super) enum Lhs<'a, Step> {
     /// Steps of neighbouring rows, `PITCH` apart; or groups of steps, in which those of a row are neighbours.
@@ -199,19 +198,24 @@ impl Cut {
     }
 }
 
-/// The memory of a thread: sums of a block, and a piece of rhs.
-fn slot_len<T: Tile>(cut: &Cut) -> (usize, usize) {
+/// The memory of a thread: sums of a block, a piece of rhs, and rows of lhs.
+fn slot_len<T: Tile>(cut: &Cut) -> [usize; 3] {
     let nr = 2 * T::S::LANES;
     let sums = if cut.depths > 1 { BLOCK_ROWS * BLOCK_COLS } else { T::MR * nr };
-    (sums.next_multiple_of(16), cut.depth * T::KR * nr)
+    [sums.next_multiple_of(16), cut.depth * T::KR * nr, if T::GROUP == 1 { BLOCK_ROWS * distance(cut) } else { 0 }]
+}
+
+/// Steps from one copied row of lhs to the next: whole lines, and no row in the set of L1 that its neighbour has.
+fn distance(cut: &Cut) -> usize {
+    cut.depth.next_multiple_of(32) + 16
 }
 
 /// Packed lhs of one chunk, what threads work in, then packed rhs if it is not prepared.
 pub(super) fn workspace_bytes<T: Tile>(op: &Gemm, panels: Format, caps: &Caps) -> usize {
     let cut = Cut::new::<T>(op.m.min(CHUNK_ROWS), op.k, 1);
-    let (sums, piece) = slot_len::<T>(&cut);
+    let slot = slot_len::<T>(&cut).iter().sum();
     let rhs = if op.format == Format::Plain { panels.elements(op.rhs_rows(), op.k) * op.rhs.bytes() } else { 0 };
-    cut.lhs_len::<T>() * 4 + Slots::bytes(caps, sums + piece) + rhs
+    cut.lhs_len::<T>() * 4 + Slots::bytes(caps, slot) + rhs
 }
 
 pub(super) fn run<T: Tile>(tile: T, op: &Gemm, panels: Format, l: &mut Launch<'_, Cpu>) {
@@ -228,11 +232,11 @@ fn run_as<T: Tile, O: Lane>(tile: &T, op: &Gemm, panels: Format, l: &mut Launch<
     let panels_of = |n: usize| n.div_ceil(if op.gated { nr / 2 } else { nr });
     let cut_of = |rows: usize| Cut::new::<T>(rows, op.k, panels_of(op.n));
     let largest = cut_of(op.m.min(CHUNK_ROWS));
-    let (sums, piece) = slot_len::<T>(&largest);
+    let slot = slot_len::<T>(&largest).iter().sum();
     let threads = Cpu::caps(l.device).threads;
     let (packed_lhs, scratch) = l.scratch::<f32>().split_at_mut(largest.lhs_len::<T>());
-    let (slots, packed_rhs) = scratch.split_at_mut(threads * (sums + piece));
-    let slots = Slots::new(slots, sums + piece);
+    let (slots, packed_rhs) = scratch.split_at_mut(threads * slot);
+    let slots = Slots::new(slots, slot);
     let packed_lhs: &mut [T::Step] = bytemuck::cast_slice_mut(packed_lhs);
     let packed_rhs: &mut [T::Rhs] = bytemuck::cast_slice_mut(packed_rhs);
     let rhs_layout = *l.layout(1);
@@ -264,17 +268,13 @@ fn run_as<T: Tile, O: Lane>(tile: &T, op: &Gemm, panels: Format, l: &mut Launch<
         for first in (0..op.m).step_by(CHUNK_ROWS) {
             let rows = (op.m - first).min(CHUNK_ROWS);
             let cut = cut_of(rows);
-            let in_rows = reads_rows::<T>(&lhs);
-            if !in_rows {
+            let way = if T::GROUP > 1 || lhs.col_stride != 1 {
                 pack_lhs(tile, pool, &lhs, (b, first), op.k, &cut, packed_lhs);
-            }
-            let lhs = |block: usize, tile: usize| match in_rows {
-                true => {
-                    let from = &lhs.rows(b, first + cut.rows_of(tile).start)[block * cut.depth..];
-                    Lhs::Rows(bytemuck::cast_slice(from), lhs.row_stride)
-                }
-                false => Lhs::Packed(&packed_lhs[(block * cut.tiles + tile) * cut.depth * T::PITCH..]),
+                Way::Packed(&*packed_lhs)
+            } else {
+                lying::<T>(&lhs, (b, first), op.k).map_or(Way::Copied, Way::Lying)
             };
+            let lhs = Left { all: &lhs, at: (b, first), k: op.k, way };
             let base = (b * op.m + first) * op.n;
             let epilogue = Epilogue {
                 bias,
@@ -284,7 +284,7 @@ fn run_as<T: Tile, O: Lane>(tile: &T, op: &Gemm, panels: Format, l: &mut Launch<
                 n: op.n,
             };
             let out = Rows::new(&mut out[base..base + rows * op.n], op.n);
-            multiply(tile, pool, lhs, rhs, &cut, &slots, &epilogue, &out);
+            multiply(tile, pool, &lhs, rhs, &cut, &slots, &epilogue, &out);
         }
     }
 }
@@ -324,11 +324,69 @@ impl<'a, E: Elem> Strided<'a, E> {
     }
 }
 
-/// Whether tiles read rows of lhs where they lie. Rows whole pages apart share a set of L1, which has fewer ways than a tile
-/// has rows.
-fn reads_rows<T: Tile>(lhs: &Strided<'_, T::Source>) -> bool {
+/// How tiles come to rows of lhs.
+#[derive(Clone, Copy)]
+enum Way<'a, Step> {
+    /// They are all packed before.
+    Packed(&'a [Step]),
+    /// They are read where they lie; from the first on.
+    Lying(&'a [Step]),
+    /// Those of a block of the result are copied, a block of k at a time.
+    Copied,
+}
+
+/// The rows of lhs that a product is about.
+struct Left<'a, T: Tile> {
+    all: &'a Strided<'a, T::Source>,
+    /// The batch, and the first row.
+    at: (usize, usize),
+    k: usize,
+    way: Way<'a, T::Step>,
+}
+
+impl<T: Tile> Left<'_, T> {
+    /// Copies what some rows have in a block of k, if tiles do not read them elsewhere.
+    fn copy(&self, tile: &T, cut: &Cut, rows: Range<usize>, block: usize, to: &mut [T::Step]) {
+        if !matches!(self.way, Way::Copied) {
+            return;
+        }
+        let part = block * cut.depth * T::KR..self.k.min((block + 1) * cut.depth * T::KR);
+        let (batch, first) = self.at;
+        for (row, to) in rows.zip(to.chunks_exact_mut(distance(cut))) {
+            tile.pack_row(self.all.part(batch, first + row, part.clone()), to);
+        }
+    }
+
+    /// What a tile reads in a block of k; rows from number `from` on are copied.
+    fn tile<'b>(
+        &'b self,
+        cut: &Cut,
+        block: usize,
+        tile: usize,
+        from: usize,
+        copied: &'b [T::Step],
+    ) -> Lhs<'b, T::Step> {
+        let first = cut.rows_of(tile).start;
+        match self.way {
+            Way::Packed(all) => Lhs::Packed(&all[(block * cut.tiles + tile) * cut.depth * T::PITCH..]),
+            Way::Lying(all) => {
+                let stride = self.all.row_stride / T::KR;
+                Lhs::Rows(&all[first * stride + block * cut.depth..], stride)
+            }
+            Way::Copied => Lhs::Rows(&copied[(first - from) * distance(cut)..], distance(cut)),
+        }
+    }
+}
+
+/// Rows of lhs as tiles can read them where they lie, from one on: their elements are whole steps, as they stand in memory. Rows
+/// whole pages apart share a set of L1, which has fewer ways than a tile has rows.
+fn lying<'a, T: Tile>(lhs: &Strided<'a, T::Source>, (batch, first): (usize, usize), k: usize) -> Option<&'a [T::Step]> {
     const PAGE: usize = 4096;
-    T::READS_ROWS && lhs.col_stride == 1 && !(lhs.row_stride * size_of::<T::Source>()).is_multiple_of(PAGE)
+    let apart = !(lhs.row_stride * size_of::<T::Source>()).is_multiple_of(PAGE);
+    let whole = k.is_multiple_of(T::KR) && lhs.row_stride.is_multiple_of(T::KR);
+    let rows = lhs.rows(batch, first);
+    let fit = T::KR * size_of::<T::Source>() == size_of::<T::Step>();
+    (fit && apart && whole).then(|| bytemuck::try_cast_slice(&rows[..rows.len() / T::KR * T::KR]).ok()).flatten()
 }
 
 /// Packs lhs: for each block of k all tiles, each [step][row], or [group of steps][row][step].
@@ -346,12 +404,6 @@ fn pack_lhs<T: Tile>(
         let (block, t) = (i / cut.tiles, i % cut.tiles);
         let Range { start: top, end: bottom } = cut.rows_of(t);
         let end = ((block + 1) * cut.depth).min(cut.steps);
-        if T::Source::DTYPE == DType::F32 && T::KR == 1 && lhs.col_stride == 1 && bottom - top >= 8 {
-            let from = bytemuck::cast_slice(&lhs.rows(batch, first + top)[block * cut.depth..]);
-            let extents = (bottom - top, end - block * cut.depth);
-            transpose(tile.simd(), from, lhs.row_stride, extents, None, bytemuck::cast_slice_mut(out), T::PITCH);
-            return;
-        }
         let mut stage = [T::Step::zeroed(); 16 * STAGE];
         let mut gathered = [T::Source::zeroed(); 2 * STAGE];
         let grain = if T::GROUP > 1 { T::GROUP } else { STAGE };
@@ -379,11 +431,10 @@ fn pack_lhs<T: Tile>(
 }
 
 #[allow(clippy::too_many_arguments)]
-fn multiply<'a, T: Tile, O: Lane>(
+fn multiply<T: Tile, O: Lane>(
     tile: &T,
     pool: &Pool,
-    // Of a block of k and a tile.
-    lhs: impl Fn(usize, usize) -> Lhs<'a, T::Step> + Sync,
+    lhs: &Left<'_, T>,
     rhs: &[T::Rhs],
     cut: &Cut,
     slots: &Slots<'_>,
@@ -394,19 +445,23 @@ fn multiply<'a, T: Tile, O: Lane>(
     // Columns of the result that a panel stands for.
     let panel_cols = if epilogue.gated { nr / 2 } else { nr };
     let panel_len = cut.steps * T::KR * nr;
-    let (sums, _) = slot_len::<T>(cut);
+    let [sums, piece, _] = slot_len::<T>(cut);
     pool.run(cut.row_blocks * cut.col_blocks, |part| {
         slots.with(|slot| {
-            let (acc, room) = slot.split_at_mut(sums);
+            let (acc, slot) = slot.split_at_mut(sums);
+            let (room, copied) = slot.split_at_mut(piece);
+            let copied: &mut [T::Step] = bytemuck::cast_slice_mut(copied);
             // Neighbouring parts share panels.
             let (rb, cb) = (part % cut.row_blocks, part / cut.row_blocks);
             let tiles = deal(cut.tiles, cut.row_blocks, rb);
             let columns = deal(cut.panels, cut.col_blocks, cb);
+            let (top, bottom) = (cut.rows_of(tiles.start).start, cut.rows_of(tiles.end - 1).end);
             let mut turn = tile.begin();
             for block in 0..cut.depths {
                 let from = block * cut.depth;
                 let count = (cut.steps - from).min(cut.depth);
                 let (first, last) = (block == 0, block + 1 == cut.depths);
+                lhs.copy(tile, cut, top..bottom, block, copied);
                 for panel in columns.clone() {
                     let start = panel * panel_len + from * T::KR * nr;
                     // What comes after this piece of rhs: the next panel's, or the first panel's of the next block of k.
@@ -428,7 +483,15 @@ fn multiply<'a, T: Tile, O: Lane>(
                             if last && T::STORES { Direct::new(epilogue, out, rows.clone(), left, nr) } else { None };
                         let done = to.is_some();
                         let sums = Sums { acc: &mut *acc, adds: !first, to };
-                        tile.multiply(&mut turn, rows.len(), lhs(block, t), piece, count, share, sums);
+                        tile.multiply(
+                            &mut turn,
+                            rows.len(),
+                            lhs.tile(cut, block, t, top, copied),
+                            piece,
+                            count,
+                            share,
+                            sums,
+                        );
                         if last && !done {
                             let acc = &acc[..rows.len() * nr];
                             epilogue::store(tile.simd(), epilogue, acc, rows.start, left, epilogue.n, out);

@@ -36,7 +36,6 @@ impl<S: Simd, L: Lane, R: Lane> Tile for F32Tile<S, L, R> {
         Isa::Avx2 => 6,
         Isa::Portable => 4,
     };
-    const READS_ROWS: bool = matches!(L::DTYPE, DType::F32);
 
     fn simd(&self) -> S {
         self.0
@@ -70,8 +69,6 @@ impl<S: Simd, L: Lane, R: Lane> Tile for F32Tile<S, L, R> {
         let (s, ahead) = (self.0, Ahead::new(ahead, steps));
         match lhs {
             Lhs::Packed(lhs) => with_rows!(rows, ROWS => tile::<S, ROWS, true>(s, lhs, 1, rhs, steps, ahead, sums)),
-            // Not compiled where it is not wanted.
-            Lhs::Rows(..) if !Self::READS_ROWS => unreachable!("rows are only given to tiles that read them"),
             Lhs::Rows(lhs, stride) => {
                 with_rows!(rows, ROWS => tile::<S, ROWS, false>(s, lhs, stride, rhs, steps, ahead, sums))
             }
