@@ -53,8 +53,9 @@ pub struct Product<'a> {
     pub sums: &'a mut [f32],
     /// Whether they begin with those in `sums` and not with zero.
     pub adds: bool,
-    /// Memory to ask for on the way.
-    pub ahead: &'a [bf16],
+    /// Lines of memory to ask for on the way, from an address on.
+    pub ahead: *const u8,
+    pub lines: usize,
 }
 
 impl Product<'_> {
@@ -163,8 +164,8 @@ impl Registers {
                 lhs = inout(reg) product.lhs.as_ptr() => _,
                 rhs = inout(reg) product.rhs.as_ptr() => _,
                 groups = inout(reg) product.groups => _,
-                ahead = inout(reg) product.ahead.as_ptr() => _,
-                lines = in(reg) size_of_val(product.ahead).div_ceil(64).div_ceil(product.groups),
+                ahead = inout(reg) product.ahead => _,
+                lines = in(reg) product.lines.div_ceil(product.groups),
                 count = inout(reg) usize::from(product.adds) => _,
                 out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
                 out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,

@@ -11,7 +11,7 @@
 //! double and halve by phases) in a loop of products alone, 512^3 to 2048^3: rows of lhs where they lie 0.80 to 0.88 of packed
 //! ones, all loads before the products 0.91 to 0.97, blocks of 256 and 512 rows 0.90 to 1.04, KC = 256 0.86 to 1.01.
 
-use super::blocked::{self, Lhs, Sums, Tile};
+use super::blocked::{self, Ahead, Lhs, Sums, Tile};
 use super::{Gemm, bf16};
 use crate::backend::cpu::simd::amx::{Amx, BLOCK, Product, Registers, SIDE};
 use crate::backend::cpu::simd::{Avx512, Simd};
@@ -99,7 +99,7 @@ impl<U: Unit> Tile for AmxTile<U> {
         lhs: Lhs<'_, u32>,
         rhs: &[half::bf16],
         steps: usize,
-        ahead: &[half::bf16],
+        ahead: &mut Ahead,
         sums: Sums<'_>,
     ) {
         let Lhs::Packed(lhs) = lhs else { unreachable!("this tile reads packed groups of steps, see `GROUP`") };
@@ -112,8 +112,8 @@ impl<U: Unit> Tile for AmxTile<U> {
         let mut at = 0;
         for (groups, steps) in [(whole, SIDE), (1, left)].into_iter().filter(|&(groups, steps)| groups * steps > 0) {
             let (lhs, rhs) = (&lhs[at * Product::GROUP..], &rhs[at * Product::GROUP..]);
-            let ahead = if at == 0 { ahead } else { &[] };
-            U::multiply(turn, Product { steps, groups, lhs, rhs, sums: &mut *acc, adds, ahead });
+            let (ahead, lines) = if at == 0 { ahead.rhs() } else { (std::ptr::null(), 0) };
+            U::multiply(turn, Product { steps, groups, lhs, rhs, sums: &mut *acc, adds, ahead, lines });
             (at, adds) = (at + groups, true);
         }
     }

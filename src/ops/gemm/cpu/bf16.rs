@@ -84,10 +84,10 @@ impl Tile for Bf16Tile {
         lhs: Lhs<'_, u32>,
         rhs: &[bf16],
         steps: usize,
-        ahead: &[bf16],
+        ahead: &mut Ahead,
         sums: Sums<'_>,
     ) {
-        let (s, ahead) = (self.0, Ahead::new(ahead, steps));
+        let s = self.0;
         // SAFETY: the processor has the features, see `Bf16Tile`.
         with_rows!(rows, ROWS => unsafe {
             match lhs {
@@ -106,7 +106,7 @@ fn tile<const ROWS: usize, const PACKED: bool>(
     stride: usize,
     rhs: &[bf16],
     steps: usize,
-    mut ahead: Ahead,
+    ahead: &mut Ahead,
     sums: Sums<'_>,
 ) {
     // From one row of lhs to the next, and from one step.
@@ -117,9 +117,9 @@ fn tile<const ROWS: usize, const PACKED: bool>(
     // lhs[r·row + p·step] for p < steps. Vectors are read unaligned.
     unsafe {
         let (mut a, mut b) = (lhs.as_ptr(), rhs.as_ptr().cast::<__m512i>());
-        for from in (0..steps).step_by(ahead.every) {
+        for from in (0..steps).step_by(ahead.every()) {
             ahead.fetch();
-            for _ in 0..ahead.every.min(steps - from) {
+            for _ in 0..ahead.every().min(steps - from) {
                 fetch_near(b.wrapping_add(2 * NEAR).cast());
                 fetch_near(b.wrapping_add(2 * NEAR + 1).cast());
                 let b0: __m512bh = std::mem::transmute(_mm512_loadu_si512(b));

@@ -21,7 +21,7 @@
 
 use super::epilogue::{self, Direct, Epilogue, Rows};
 
-use crate::backend::cpu::simd::{Lane, Simd, transpose};
+use crate::backend::cpu::simd::{Lane, Simd, fetch_line, transpose};
 use crate::backend::cpu::{Caps, Cpu, Pool, Slots, deal};
 use crate::backend::{Backend, Launch};
 use crate::dtype::{Elem, Format};
@@ -41,6 +41,8 @@ const LEAST_PANELS: usize = 2;
 const ENOUGH_BLOCKS: usize = 16;
 /// The most rows of lhs packed at a time: bounds the workspace.
 pub(super) const CHUNK_ROWS: usize = 4032;
+/// Bytes that memory is asked for in.
+const LINE: usize = 64;
 /// Steps of k that a tile asks for rhs ahead, in L1.
 pub(super) const NEAR: usize = 4;
 /// Steps of lhs on their way through a transposition.
@@ -76,7 +78,7 @@ pub(super) trait Tile: Send + Sync {
     fn pack_row(&self, row: &[Self::Source], out: &mut [Self::Step]);
     /// A piece of a panel as the tile reads it, in `room` if it has to be written anew.
     fn piece<'a>(&self, rhs: &'a [Self::Rhs], room: &'a mut [f32]) -> &'a [Self::Value];
-    /// `lhs[steps, rows] · rhs[steps, nr]` for 1 to `MR` rows. Asks for the memory of `ahead` on the way.
+    /// `lhs[steps, rows] · rhs[steps, nr]` for 1 to `MR` rows. Asks for what comes next on the way.
     #[allow(clippy::too_many_arguments)]
     fn multiply(
         &self,
@@ -85,7 +87,7 @@ pub(super) trait Tile: Send + Sync {
         lhs: Lhs<'_, Self::Step>,
         rhs: &[Self::Value],
         steps: usize,
-        ahead: &[Self::Rhs],
+        ahead: &mut Ahead,
         sums: Sums<'_>,
     );
 }
@@ -139,24 +141,57 @@ impl Sums<'_> {
     }
 }
 
-/// Requests for memory, spread over the steps of a tile.
+/// Requests for what is wanted after a tile, spread over its steps: its share of the next piece of rhs, then of the next rows of
+/// lhs. Tiles have it by reference: fields that are stored one by one and copied two at a time wait for every store before them,
+/// which are those of results (5 % of a product whose result is large).
 pub(super) struct Ahead {
     line: *const u8,
+    /// Lines that follow, before those of the next row of lhs.
+    left: usize,
+    row: *const u8,
+    row_lines: usize,
+    row_stride: usize,
     /// Steps from one request to the next.
-    pub every: usize,
+    every: usize,
 }
 
 impl Ahead {
+    /// For a tile of so many steps, `rhs` being its share.
+    fn new<R>(rhs: &[R], rows: NextRows, steps: usize) -> Ahead {
+        let (left, row_lines) = (size_of_val(rhs).div_ceil(LINE), rows.bytes.div_ceil(LINE));
+        let lines = left + rows.count * row_lines;
+        let every = (steps / lines.max(1)).max(1);
+        Ahead { line: rhs.as_ptr().cast(), left, row: rows.first, row_lines, row_stride: rows.stride, every }
+    }
+
     #[inline(always)]
-    pub fn new<E>(data: &[E], steps: usize) -> Ahead {
-        Ahead { line: data.as_ptr().cast(), every: steps.div_ceil(size_of_val(data).div_ceil(64).max(1)).max(1) }
+    pub fn every(&self) -> usize {
+        self.every
+    }
+
+    /// The next line of rhs, and the number of those that are left.
+    pub fn rhs(&self) -> (*const u8, usize) {
+        (self.line, self.left)
     }
 
     #[inline(always)]
     pub fn fetch(&mut self) {
-        crate::backend::cpu::simd::fetch_line(self.line);
-        self.line = self.line.wrapping_add(64);
+        if self.left == 0 {
+            (self.line, self.left) = (self.row, self.row_lines);
+            self.row = self.row.wrapping_add(self.row_stride);
+        }
+        fetch_line(self.line);
+        self.line = self.line.wrapping_add(LINE);
+        self.left = self.left.wrapping_sub(1);
     }
+}
+
+/// Rows of lhs at a distance, in bytes.
+struct NextRows {
+    first: *const u8,
+    stride: usize,
+    bytes: usize,
+    count: usize,
 }
 
 /// How a product [rows, k] · [k, columns of panels] is cut.
@@ -350,11 +385,27 @@ impl<T: Tile> Left<'_, T> {
         if !matches!(self.way, Way::Copied) {
             return;
         }
-        let part = block * cut.depth * T::KR..self.k.min((block + 1) * cut.depth * T::KR);
         let (batch, first) = self.at;
+        let part = self.part(cut, block);
         for (row, to) in rows.zip(to.chunks_exact_mut(distance(cut))) {
             tile.pack_row(self.all.part(batch, first + row, part.clone()), to);
         }
+    }
+
+    /// What some rows have in a block of k, to be in L2 when it is copied or read.
+    fn next(&self, cut: &Cut, rows: Range<usize>, block: usize) -> NextRows {
+        if rows.is_empty() || matches!(self.way, Way::Packed(_)) {
+            return NextRows { first: std::ptr::null(), stride: 0, bytes: 0, count: 0 };
+        }
+        let (batch, first) = self.at;
+        let row = self.all.part(batch, first + rows.start, self.part(cut, block));
+        let stride = self.all.row_stride * size_of::<T::Source>();
+        NextRows { first: row.as_ptr().cast(), stride, bytes: size_of_val(row), count: rows.len() }
+    }
+
+    /// The elements of a row in a block of k.
+    fn part(&self, cut: &Cut, block: usize) -> Range<usize> {
+        block * cut.depth * T::KR..self.k.min((block + 1) * cut.depth * T::KR)
     }
 
     /// What a tile reads in a block of k; rows from number `from` on are copied.
@@ -455,28 +506,35 @@ fn multiply<T: Tile, O: Lane>(
             let (rb, cb) = (part % cut.row_blocks, part / cut.row_blocks);
             let tiles = deal(cut.tiles, cut.row_blocks, rb);
             let columns = deal(cut.panels, cut.col_blocks, cb);
-            let (top, bottom) = (cut.rows_of(tiles.start).start, cut.rows_of(tiles.end - 1).end);
+            let rows_of = |tiles: Range<usize>| cut.rows_of(tiles.start).start..cut.rows_of(tiles.end - 1).end;
+            let rows_of_part = rows_of(tiles.clone());
+            let rows_of_next = rows_of(deal(cut.tiles, cut.row_blocks, (rb + 1) % cut.row_blocks));
             let mut turn = tile.begin();
             for block in 0..cut.depths {
                 let from = block * cut.depth;
                 let count = (cut.steps - from).min(cut.depth);
                 let (first, last) = (block == 0, block + 1 == cut.depths);
-                lhs.copy(tile, cut, top..bottom, block, copied);
+                lhs.copy(tile, cut, rows_of_part.clone(), block, copied);
+                // What comes after this block of k: the next one, or the first of the next part.
+                let (block_after, rows_after) = if last { (0, &rows_of_next) } else { (block + 1, &rows_of_part) };
                 for panel in columns.clone() {
                     let start = panel * panel_len + from * T::KR * nr;
-                    // What comes after this piece of rhs: the next panel's, or the first panel's of the next block of k.
+                    // What comes after this piece of rhs.
                     let after = match panel + 1 < columns.end {
                         true => start + panel_len,
-                        false => columns.start * panel_len + (from + cut.depth) * T::KR * nr,
+                        false => columns.start * panel_len + block_after * cut.depth * T::KR * nr,
                     };
                     let next = rhs.get(after..(after + count * T::KR * nr).min(rhs.len())).unwrap_or(&[]);
                     let piece = tile.piece(&rhs[start..start + count * T::KR * nr], room);
                     for t in tiles.clone() {
                         let rows = cut.rows_of(t);
                         let share = &next[deal(next.len(), tiles.len(), t - tiles.start)];
+                        let number = (panel - columns.start) * tiles.len() + t - tiles.start;
+                        let of_tile = deal(rows_after.len(), columns.len() * tiles.len(), number);
+                        let of_tile = rows_after.start + of_tile.start..rows_after.start + of_tile.end;
+                        let mut ahead = Ahead::new(share, lhs.next(cut, of_tile, block_after), count);
                         // Sums of a single block of k never leave L1.
-                        let at =
-                            if first && last { 0 } else { (panel - columns.start) * tiles.len() + t - tiles.start };
+                        let at = if first && last { 0 } else { number };
                         let acc = &mut acc[at * T::MR * nr..][..T::MR * nr];
                         let left = panel * panel_cols;
                         let to =
@@ -486,10 +544,10 @@ fn multiply<T: Tile, O: Lane>(
                         tile.multiply(
                             &mut turn,
                             rows.len(),
-                            lhs.tile(cut, block, t, top, copied),
+                            lhs.tile(cut, block, t, rows_of_part.start, copied),
                             piece,
                             count,
-                            share,
+                            &mut ahead,
                             sums,
                         );
                         if last && !done {

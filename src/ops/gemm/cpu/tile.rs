@@ -63,10 +63,10 @@ impl<S: Simd, L: Lane, R: Lane> Tile for F32Tile<S, L, R> {
         lhs: Lhs<'_, f32>,
         rhs: &[f32],
         steps: usize,
-        ahead: &[R],
+        ahead: &mut Ahead,
         sums: Sums<'_>,
     ) {
-        let (s, ahead) = (self.0, Ahead::new(ahead, steps));
+        let s = self.0;
         match lhs {
             Lhs::Packed(lhs) => with_rows!(rows, ROWS => tile::<S, ROWS, true>(s, lhs, 1, rhs, steps, ahead, sums)),
             Lhs::Rows(lhs, stride) => {
@@ -83,15 +83,14 @@ const fn pitch<S: Simd>() -> usize {
 
 simd_fn! {
     /// Σ_p lhs[p, r] · rhs[p, :] for ROWS rows: of packed lhs, or of rows `stride` apart.
-    fn tile[S; const ROWS: usize, const PACKED: bool](s, lhs: &[f32], stride: usize, rhs: &[f32], steps: usize, ahead: Ahead, sums: Sums<'_>) {
+    fn tile[S; const ROWS: usize, const PACKED: bool](s, lhs: &[f32], stride: usize, rhs: &[f32], steps: usize, ahead: &mut Ahead, sums: Sums<'_>) {
         let nr = 2 * S::LANES;
         // From one row of lhs to the next, and from one step.
         let (row, step) = if PACKED { (1, pitch::<S>()) } else { (stride, 1) };
         assert!(steps == 0 || lhs.len() > (ROWS - 1) * row + (steps - 1) * step);
-        let mut ahead = ahead;
         let mut c: [[S::V; 2]; ROWS] = sums.begin(s);
         let mut at = lhs.as_ptr();
-        for rhs in rhs[..steps * nr].chunks(ahead.every * nr) {
+        for rhs in rhs[..steps * nr].chunks(ahead.every() * nr) {
             ahead.fetch();
             for b in rhs.chunks_exact(nr) {
                 for line in (0..nr).step_by(16) {
