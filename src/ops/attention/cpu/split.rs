@@ -118,18 +118,56 @@ struct Part<'a, T> {
 }
 
 impl<'a, T: Elem> Part<'a, T> {
-    /// Rows of some keys. Asks for those that are read a little later.
+    /// Rows of some keys.
     #[inline(always)]
-    fn read<const KEYS: usize>(&self, of: &Rows<'a, T>, keys: [usize; KEYS], h: usize) -> [&'a [T]; KEYS] {
+    fn read<const KEYS: usize>(&self, of: &Rows<'a, T>, keys: [usize; KEYS], h: usize) -> Read<'a, T, KEYS> {
         let mut rows = [&[][..]; KEYS];
         for i in 0..KEYS {
             rows[i] = of.row(self.b, keys[i], h);
-            let later = rows[i].as_ptr().wrapping_add(self.ahead * of.strides[1]);
-            for line in (0..rows[i].len()).step_by(64 / size_of::<T>()) {
-                fetch_near(later.wrapping_add(line).cast());
-            }
         }
-        rows
+        Read { rows, ahead: self.ahead * of.strides[1] }
+    }
+}
+
+/// Rows that are read, and how many elements from each its memory is asked for that of a later one: with every line a line, for
+/// requests for whole rows hold up the loads that follow.
+#[derive(Clone, Copy)]
+struct Read<'a, T, const N: usize> {
+    rows: [&'a [T]; N],
+    ahead: usize,
+}
+
+// Loops and no `map`: a closure that is not inlined is compiled without the instruction set.
+impl<T: Lane, const N: usize> Read<'_, T, N> {
+    /// Two vectors of each row.
+    #[inline(always)]
+    fn two<S: Simd>(&self, s: S, at: usize) -> [[S::V; 2]; N] {
+        let mut vectors = [[s.zero(); 2]; N];
+        for i in 0..N {
+            self.ask(i, at..at + 2 * S::LANES);
+            vectors[i] = T::load_two(s, &self.rows[i][at..]);
+        }
+        vectors
+    }
+
+    /// A vector of each row, or less.
+    #[inline(always)]
+    fn up_to_one<S: Simd>(&self, s: S, at: Range<usize>) -> [S::V; N] {
+        let mut vectors = [s.zero(); N];
+        for i in 0..N {
+            self.ask(i, at.clone());
+            vectors[i] = T::load_part(s, &self.rows[i][at.clone()]);
+        }
+        vectors
+    }
+
+    /// Asks for what is `ahead` of a part of a row.
+    #[inline(always)]
+    fn ask(&self, i: usize, at: Range<usize>) {
+        let row = self.rows[i].as_ptr().wrapping_add(self.ahead);
+        for at in at.step_by(64 / size_of::<T>()) {
+            fetch_near(row.wrapping_add(at).cast());
+        }
     }
 }
 
@@ -247,11 +285,11 @@ fn scores<S: Simd, T: Lane, const KEYS: usize>(
 
 /// `p[r · BK + i] = q[r] · k[i]`
 #[inline(always)]
-fn dots<S: Simd, T: Lane, const KEYS: usize, const ROWS: usize>(s: S, k: [&[T]; KEYS], q: &[f32], p: &mut [f32]) {
-    let d = k[0].len();
+fn dots<S: Simd, T: Lane, const KEYS: usize, const ROWS: usize>(s: S, k: Read<'_, T, KEYS>, q: &[f32], p: &mut [f32]) {
+    let d = k.rows[0].len();
     let mut sums = [[s.zero(); KEYS]; ROWS];
     for at in (0..paired::<S>(d)).step_by(2 * S::LANES) {
-        let k = two::<S, T, KEYS>(s, &k, at);
+        let k = k.two(s, at);
         for r in 0..ROWS {
             let q = [s.load(&q[r * d + at..]), s.load(&q[r * d + at + S::LANES..])];
             for i in 0..KEYS {
@@ -261,7 +299,7 @@ fn dots<S: Simd, T: Lane, const KEYS: usize, const ROWS: usize>(s: S, k: [&[T]; 
     }
     for at in (paired::<S>(d)..d).step_by(S::LANES) {
         let end = d.min(at + S::LANES);
-        let k = up_to_one::<S, T, KEYS>(s, &k, at..end);
+        let k = k.up_to_one(s, at..end);
         for r in 0..ROWS {
             let q = s.load_part(&q[r * d + at..r * d + end]);
             for i in 0..KEYS {
@@ -327,37 +365,17 @@ fn turn<S: Simd, T: Lane>(row: &mut [f32], back: bool) {
     }
 }
 
-/// Two vectors of each row. (Loops and no `map`: a closure that is not inlined is compiled without the instruction set.)
-#[inline(always)]
-fn two<S: Simd, T: Lane, const N: usize>(s: S, rows: &[&[T]; N], at: usize) -> [[S::V; 2]; N] {
-    let mut vectors = [[s.zero(); 2]; N];
-    for i in 0..N {
-        vectors[i] = T::load_two(s, &rows[i][at..]);
-    }
-    vectors
-}
-
-/// A vector of each row, or less.
-#[inline(always)]
-fn up_to_one<S: Simd, T: Lane, const N: usize>(s: S, rows: &[&[T]; N], at: Range<usize>) -> [S::V; N] {
-    let mut vectors = [s.zero(); N];
-    for i in 0..N {
-        vectors[i] = T::load_part(s, &rows[i][at.clone()]);
-    }
-    vectors
-}
-
 /// `acc[r] += Σ_i p[r · BK + keys[i] - first] · v[i]`
 #[inline(always)]
 fn add<S: Simd, T: Lane, const KEYS: usize, const ROWS: usize>(
     s: S,
-    v: [&[T]; KEYS],
+    v: Read<'_, T, KEYS>,
     keys: [usize; KEYS],
     p: &[f32],
     first: usize,
     acc: &mut [f32],
 ) {
-    let d = v[0].len();
+    let d = v.rows[0].len();
     let mut weights = [[s.zero(); KEYS]; ROWS];
     for r in 0..ROWS {
         for i in 0..KEYS {
@@ -365,7 +383,7 @@ fn add<S: Simd, T: Lane, const KEYS: usize, const ROWS: usize>(
         }
     }
     for at in (0..paired::<S>(d)).step_by(2 * S::LANES) {
-        let v = two::<S, T, KEYS>(s, &v, at);
+        let v = v.two(s, at);
         for r in 0..ROWS {
             let acc = &mut acc[r * d + at..r * d + at + 2 * S::LANES];
             let mut sums = [s.load(acc), s.load(&acc[S::LANES..])];
@@ -378,7 +396,7 @@ fn add<S: Simd, T: Lane, const KEYS: usize, const ROWS: usize>(
     }
     for at in (paired::<S>(d)..d).step_by(S::LANES) {
         let end = d.min(at + S::LANES);
-        let v = up_to_one::<S, T, KEYS>(s, &v, at..end);
+        let v = v.up_to_one(s, at..end);
         for r in 0..ROWS {
             let acc = &mut acc[r * d + at..r * d + end];
             let mut sum = s.load_part(acc);
