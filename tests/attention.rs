@@ -1,9 +1,10 @@
 //! What attention, its merge and its gradients do together.
 
+use half::bf16;
 use lapidary::ops::attention::{Options, attention, attention_with_lse};
 use lapidary::ops::attention_merge::attention_merge;
 use lapidary::ops::elementwise::add;
-use lapidary::{Device, Result, Tensor, backward};
+use lapidary::{DType, Device, Result, Tensor, backward};
 
 /// Reproducible values in (-1, 1).
 fn values(device: &Device, seed: usize, shape: &[usize]) -> Tensor {
@@ -96,6 +97,27 @@ fn hidden_keys_may_be_anything() -> Result<()> {
         assert!(of_keys.chunks_exact(16).skip(1).step_by(3).flatten().all(|x| *x == 0.0));
         assert!(of_keys.iter().any(|x| *x != 0.0));
     }
+    Ok(())
+}
+
+/// The same where two keys are one word of a product.
+#[test]
+fn hidden_keys_of_bf16_may_be_anything() -> Result<()> {
+    let device = Device::cpu_with_threads(1)?;
+    let shape = [1, 51, 2, 8];
+    let padding: Vec<u8> = (0..51).map(|j| u8::from(j % 3 != 1)).collect();
+    let padding = Tensor::from_slice(&device, &padding, &[1, 51])?;
+    let results = |rubbish: f32| -> Result<Vec<bf16>> {
+        let [q, mut k, mut v] = [1, 2, 3].map(|seed| values(&device, seed, &shape).to_vec::<f32>().unwrap());
+        for of_keys in [&mut k, &mut v] {
+            of_keys.chunks_exact_mut(16).skip(1).step_by(3).for_each(|row| row.fill(rubbish));
+        }
+        let narrow = |x: Vec<f32>| x.into_iter().map(bf16::from_f32).collect::<Vec<_>>();
+        let [q, k, v] = [q, k, v].map(|x| Tensor::from_slice(&device, &narrow(x), &shape).unwrap());
+        let options = Options { key_padding: Some(&padding), out: DType::BF16, ..Options::default() };
+        attention(&q, &k, &v, &options)?.to_vec()
+    };
+    assert_eq!(results(0.0)?, results(f32::NAN)?);
     Ok(())
 }
 

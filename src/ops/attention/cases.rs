@@ -67,6 +67,9 @@ pub fn cases() -> Vec<Case<Attention>> {
         "len_q=150,len_k=200,head_dim=128,heads_q=2,heads_kv=1,dtype=bf16,out=bf16,causal=true,lse=true",
         "len_q=20,len_k=140,head_dim=192,heads_q=4,heads_kv=2,dtype=bf16,out=bf16,causal=true,window=50,lse=true",
         "len_q=20,len_k=140,head_dim=256,batch=2,dtype=bf16,out=bf16,lens_k=true,lse=true",
+        // Rows, keys and first keys that end or begin within a pair of bf16.
+        "len_q=35,len_k=77,head_dim=17,heads_q=2,heads_kv=1,dtype=bf16,out=bf16,causal=true,window=15,lse=true",
+        "len_q=50,len_k=301,head_dim=9,batch=2,dtype=bf16,out=bf16,lens_k=true,key_padding=true,bias=true,lse=true",
         "len_q=140,len_k=130,head_dim=64,dtype=f16,out=f16,bias=true,causal=true,lse=true",
         "len_q=70,len_k=70,head_dim=128,dtype=f16,out=f16,window=9,causal=true,lse=true",
         "len_q=70,len_k=70,head_dim=192,dtype=f16,out=f16,segments=true,lse=true",

@@ -29,6 +29,9 @@ pub fn cases() -> Vec<Case<Gemm>> {
         "m=1,n=100,k=91,lhs=bf16,rhs=bf16,format=panels32x2",
         "m=6,n=70,k=75,lhs=bf16,rhs=bf16,format=panels32x2,bias=true,activation=gelu_erf,out=bf16",
         "m=40,n=70,k=700,lhs=bf16,rhs=bf16,format=panels32x2,residual=true",
+        // Rows whole pages apart, of more than one block of k.
+        "m=30,n=70,k=1024,format=panels32x1",
+        "m=30,n=70,k=2048,lhs=bf16,rhs=bf16,format=panels32x2",
         "m=5,n=33,k=64,lhs=f16,rhs=f16",
         "m=150,n=264,k=136,lhs=bf16,rhs=bf16,out=bf16,bias=true,residual=true",
         "m=20,n=72,k=1088,lhs=f16,rhs=f16,out=f16,gated=true,activation=silu,bias=true",
