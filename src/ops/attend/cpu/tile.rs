@@ -1,8 +1,8 @@
 //! The register tiles of blocked attention.
 //!
-//! Both products have the shape `acc[i][v] += a[i] · b[v]`, where `a` is a value broadcast from a row of one side, and `b`
+//! Both products have the shape `acc[i][v] += a[i] · b[v]`, where `a` is a word ([`Words`]) broadcast from a row of one side, and `b`
 //! are vectors whose lanes are rows of the other: the flash kernel of `attention` has queries in lanes, `attention_bwd`
-//! keys. The values that are broadcast together lie side by side in a matrix of [`PANEL`](super::PANEL)s ([`weigh`]), or each
+//! keys. The words that are broadcast together lie side by side in a matrix of [`PANEL`](super::PANEL)s ([`weigh`]), or each
 //! in a row of its own ([`dots`]); tiles run at the FMA peak either way, so a transposition has to pay elsewhere. Strides are
 //! known at run time alone: loops that cut slices by them spend twenty instructions a step on lengths, so they go by pointers.
 //!

@@ -1,4 +1,4 @@
-//! Blocked attention: `attention_flash`.
+//! Blocked attention: `attention_flash`, `attention_flash_bf16`.
 //!
 //! Layout: `q` [batch, len_q, heads_q, head_dim], `k` and `v` [batch, len_k, heads_kv, head_dim] with contiguous rows at any
 //! distance, likewise `bias`; ids, padding, lengths and results contiguous.
@@ -12,6 +12,12 @@
 //! meets its first keys, Oᵀ / l is transposed back after its last. Blocks of keys that nobody sees are not visited; every
 //! lane meets the same blocks of keys in the same order, however queries are dealt out, so bits depend on the problem alone.
 //!
+//! Two kinds of arithmetic ([`Words`]): in f32, to which operands are widened; and, where operands and result are bf16 and the
+//! processor multiplies pairs of them at twice the rate of f32 (AVX512_BF16), in pairs: queries and keys are pairs of columns as they
+//! lie in memory, values are packed as pairs of keys, weights are rounded to pairs of keys. Sums, scores, softmax and O stay f32, and
+//! scores are scaled instead of queries, which thus are what they were. Errors are those of rounding the result and 1.3 times that
+//! (2.2e-3 for 1.7e-3).
+//!
 //! A part with a single block of queries reads f32 keys and values where they lie: it would read what it packs only once.
 //!
 //! Rows of a head lie pages apart, where no hardware prefetcher follows: while a block is worked on, the rows that come next
@@ -24,10 +30,12 @@
 //! - L2: Qᵀ and Oᵀ of a part up to `HELD_BYTES`, that is 512 / 256 queries; packed keys and values 40 / 80 KiB. Packing takes
 //!   about 23 cycles for a row of 64 values, against 64 for a vector of queries to meet a key and its value: 4 % for 16
 //!   vectors, 2 % for 32.
+//! - Pairs: the same with half of Qᵀ, keys, values and weights, so a block has 128 keys (64: 1 to 3 % longer).
 //! - Up to `MORE` keys beyond the last whole block join it (197 = 64 + 64 + 69, 577 = 8 · 64 + 65).
 //!
 //! Bound: FMA. With head_dim 64 a vector of scores takes 64 cycles of products and 6 of exponentials (`math::exp2`), so
-//! 90 % of the peak is the most; 95 % with 128. Where the time goes (samples of one thread of a Sapphire Rapids VM, 8 heads of
+//! 90 % of the peak is the most; 95 % with 128. On Zen 5, one thread: 12 x 197 x 197 x 64 72 %, 16 x 577 x 577 x 64 79 %, 2048 causal
+//! of 128 81 %; pairs, of twice that peak, 65, 76 and 81 %: the exponentials take as long as before, and the products half. Where the time goes (samples of one thread of a Sapphire Rapids VM, 8 heads of
 //! 576 x 576, 64): 72 % in the loops of the two products, which thus run at the peak; 7 % exponentials and sums; 7 % asking for
 //! rows, which is what waiting for L3 has become (without asking, loads wait for 3 to 10 %); 3 % stores and maxima of scores;
 //! 1 % the ends of tiles of results; 3 % packing, 2 % turning queries, 1 % writing results, 2 % who sees what and the rest. 197

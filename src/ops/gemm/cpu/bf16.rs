@@ -1,7 +1,7 @@
 //! The bf16 register tile: pairs of bf16 products by `vdpbf16ps` (AVX512_BF16), 14 x 32 with kr = 2.
 //!
-//! A step is two values of k: lhs as one 32-bit pair that is broadcast, rhs as 16 interleaved pairs a vector. Twice the
-//! multiply-adds of f32 per instruction, same registers as the f32 tile. The instruction flushes subnormals and rounds
+//! A step is two values of k: lhs as one 32-bit pair that is broadcast, as rows have them where they lie, rhs as 16 interleaved pairs
+//! a vector. Twice the multiply-adds of f32 per instruction, same registers as the f32 tile. The instruction flushes subnormals and rounds
 //! its own way, so sums differ from f32's in the last bits.
 #![allow(unsafe_code)] // intrinsics, behind a check of the processor
 

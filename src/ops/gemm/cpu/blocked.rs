@@ -5,19 +5,23 @@
 //!   last. Every value of rhs that comes from L3 meets 112 rows, every value of lhs 512 columns: 90 operations a byte.
 //! - KC = 512 steps of k: a tile of lhs is 32 KiB, a panel's piece of rhs 64 KiB. Both stream from L2, 14 bytes a cycle of the
 //!   48 that it gives; a tile's sums are loaded and stored every 7168 cycles.
-//! - While a piece of rhs is used, the next one is asked for, a line every few steps, so that L3 is read evenly. Asked for
-//!   in one go before each tile, the requests hold up the tile's own loads. What the tile reads itself is asked for in L1
-//!   four steps ahead: without that the first multiply-adds of a step wait, 2 % of the time.
+//! - While a piece of rhs is used, the next one is asked for, and the rows of lhs of the next block of k, a line every few steps, so
+//!   that L3 is read evenly. Asked for in one go before each tile, the requests hold up the tile's own loads: 6 % for lhs alone.
+//!   What the tile reads itself is asked for in L1 four steps ahead: without that the first multiply-adds of a step wait, 2 % of
+//!   the time.
 //! - The last step of k ends in the epilogue, tile by tile: stores wait for their lines while the next tile is computed. Sums
 //!   that are the result as they are, or with a bias, go there from the registers: by way of L1 they cost 2 to 3 %.
-//! - f32 rows are read where they lie unless they are whole pages apart: packing them costs 6 % of a product with 512 columns,
-//!   2 % with 768, and lhs is there twice then.
+//! - Rows are read where they lie unless they are whole pages apart, or have to be widened. Then a block copies its own, KC steps at a
+//!   time, to rows that share no set of L1: 230 KiB in L2, once for each 512 columns. (Zen 5, f32, GFLOP/s of 265: 2048^3 with rows
+//!   of 2032 values, which are read in place, 249; of 2048 values, all packed beforehand, 234; copied 237; asked for ahead, 241.
+//!   bf16, which was packed, gains 7 % by reading in place.) What is left of it: 112 rows 16 KiB apart share four sets of L2, which
+//!   loses some before they are copied.
 //!
 //! Measured (Sapphire Rapids, f32, one thread, 1024^3; multiply-adds reach 98 % of their peak with everything in L2): 77 % with
 //! 224 x 64 blocks, KC = 256, lhs in rows 272 apart, requests before each tile; 82 % with lhs interleaved; 84 % with requests
 //! between steps; 85 % with 512 columns; 88 % with KC = 512. KC = 1024 or blocks of 224 rows change nothing, with
-//! 2048^3 neither: 113.8 ms as it is, 114.2 with 224 rows, 115.3 with these and KC = 256, 113.7 with KC = 1024. So rhs from L3 is not
-//! what its 85 % are bound by.
+//! 2048^3 neither. On Zen 5 (L2 1 MiB) KC of 256 and 384 are within 2 % of 512, to either side. A residual that tiles add from
+//! their registers instead of by way of L1 gains nothing.
 
 use super::epilogue::{self, Direct, Epilogue, Rows};
 

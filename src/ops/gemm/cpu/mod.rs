@@ -4,9 +4,10 @@
 //! contiguous. (So the products of gradients need no transposed copies.)
 //!
 //! Algorithm (Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication"), see `blocked.rs`:
-//! 1. lhs is packed, k in blocks of KC, into tiles of mr rows whose values of one k are neighbours: one stream of memory,
-//!    where rows as they lie would be mr. f32 rows that L1 can hold side by side are read in place instead.
-//! 2. A plain rhs is packed into panels in the workspace; a prepared one is read where it lies.
+//! 1. A plain rhs is packed into panels in the workspace; a prepared one is read where it lies.
+//! 2. Rows of lhs are read where they lie if L1 can hold them side by side and their values are what tiles multiply. Others are
+//!    copied (and widened) by the block of the result that wants them. Those whose values are no neighbours are packed beforehand,
+//!    k in blocks of KC, into tiles of mr rows whose values of one k are neighbours.
 //! 3. Work is cut into blocks of the result. A block walks k; for each KC, each rhs panel meets each tile of rows in
 //!    mr x nr registers (`tile.rs`, `bf16.rs`, `amx.rs`), whose sums lie in L2 between KCs.
 //! 4. After the last KC the tile passes once through the epilogue (`epilogue.rs`).
