@@ -11,9 +11,7 @@ mod split;
 
 use super::Attention;
 use crate::backend::cpu::Cpu;
-#[cfg(target_arch = "x86_64")]
-use crate::backend::cpu::simd::{Avx2, Avx512};
-use crate::backend::cpu::simd::{Portable, Simd};
+use crate::backend::cpu::simd::{self, Simd};
 use crate::backend::{Kernel, Kernels};
 use crate::layout::Takes;
 
@@ -22,22 +20,22 @@ const TAKES: &[Takes] = &[Takes::Rows, Takes::Rows, Takes::Rows, Takes::Rows];
 impl Kernels<Cpu> for Attention {
     const KERNELS: &'static [Kernel<Cpu, Self>] = &[
         #[cfg(all(target_arch = "x86_64", not(no_isa)))]
-        split_row::<Avx512>("attention_split__avx512"),
+        split_row::<simd::Avx512>("attention_split__avx512"),
         #[cfg(all(target_arch = "x86_64", not(any(one_isa, no_isa))))]
-        split_row::<Avx2>("attention_split__avx2"),
+        split_row::<simd::Avx2>("attention_split__avx2"),
         #[cfg(not(any(all(target_arch = "x86_64", one_isa), no_isa)))]
-        split_row::<Portable>("attention_split__portable"),
+        split_row::<simd::Portable>("attention_split__portable"),
         #[cfg(all(target_arch = "x86_64", not(no_isa)))]
         Kernel::new("attention_flash_bf16__avx512bf16", flash::supports_bf16, flash::launch_bf16)
             .takes(TAKES)
             .suits(|_, caps| caps.bf16_dot_is_fast)
             .workspace(flash::workspace_bf16),
         #[cfg(all(target_arch = "x86_64", not(no_isa)))]
-        flash_row::<Avx512>("attention_flash__avx512"),
+        flash_row::<simd::Avx512>("attention_flash__avx512"),
         #[cfg(all(target_arch = "x86_64", not(any(one_isa, no_isa))))]
-        flash_row::<Avx2>("attention_flash__avx2"),
+        flash_row::<simd::Avx2>("attention_flash__avx2"),
         #[cfg(not(any(all(target_arch = "x86_64", one_isa), no_isa)))]
-        flash_row::<Portable>("attention_flash__portable"),
+        flash_row::<simd::Portable>("attention_flash__portable"),
     ];
 }
 

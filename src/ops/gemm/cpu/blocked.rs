@@ -12,10 +12,10 @@
 //! - The last step of k ends in the epilogue, tile by tile: stores wait for their lines while the next tile is computed. Sums
 //!   that are the result as they are, or with a bias, go there from the registers: by way of L1 they cost 2 to 3 %.
 //! - Rows are read where they lie unless they are whole pages apart, or have to be widened. Then a block copies its own, KC steps at a
-//!   time, to rows that share no set of L1: 230 KiB in L2, once for each 512 columns. (Zen 5, f32, GFLOP/s of 265: 2048^3 with rows
-//!   of 2032 values, which are read in place, 249; of 2048 values, all packed beforehand, 234; copied 237; asked for ahead, 241.
-//!   bf16, which was packed, gains 7 % by reading in place.) What is left of it: 112 rows 16 KiB apart share four sets of L2, which
-//!   loses some before they are copied.
+//!   time, to rows that share no set of L1: 230 KiB in L2, once for each 512 columns. (Zen 5, f32: 2048^3 takes 2.3 % longer with
+//!   all of lhs packed beforehand, and copying takes 2.3 % longer without asking for rows ahead; with rows of 2032 values, which are
+//!   read in place, it reaches 249 GFLOP/s, copying 241, of 265. 1024^3 and 2048^3 in bf16 take 7 % longer with lhs packed.) What is
+//!   left of it: 112 rows 16 KiB apart share four sets of L2, which loses some before they are copied.
 //!
 //! Measured (Sapphire Rapids, f32, one thread, 1024^3; multiply-adds reach 98 % of their peak with everything in L2): 77 % with
 //! 224 x 64 blocks, KC = 256, lhs in rows 272 apart, requests before each tile; 82 % with lhs interleaved; 84 % with requests
