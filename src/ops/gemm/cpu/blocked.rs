@@ -15,7 +15,8 @@
 //!   time, to rows that share no set of L1: 230 KiB in L2, once for each 512 columns. (Zen 5, f32: 2048^3 takes 2.3 % longer with
 //!   all of lhs packed beforehand, and copying takes 2.3 % longer without asking for rows ahead; with rows of 2032 values, which are
 //!   read in place, it reaches 249 GFLOP/s, copying 241, of 265. 1024^3 and 2048^3 in bf16 take 7 % longer with lhs packed.) What is
-//!   left of it: 112 rows 16 KiB apart share four sets of L2, which loses some before they are copied.
+//!   left of it: 112 rows 16 KiB apart share four sets of L2, which loses some before they are copied. Copying a row between tiles,
+//!   as soon as it is there, takes as long or 2 % longer.
 //!
 //! Measured (Sapphire Rapids, f32, one thread, 1024^3; multiply-adds reach 98 % of their peak with everything in L2): 77 % with
 //! 224 x 64 blocks, KC = 256, lhs in rows 272 apart, requests before each tile; 82 % with lhs interleaved; 84 % with requests
