@@ -83,8 +83,8 @@ for round in $(seq "$ROUNDS"); do
   if has models; then
     for model in "${models[@]}"; do
       name=${model%%=*} path=${model#*=} dtypes=(f32 bf16) batches=(1)
-      # Weights of decoders are taken as they are stored.
-      [[ $name == llama_* ]] && dtypes=(f32)
+      # Decoders are measured in the dtype that they are stored in, as others measure them; for quantised weights that is our f32.
+      [[ $name == llama_* ]] && { [[ $path == *.gguf ]] && dtypes=(f32) || dtypes=(bf16); }
       [[ $name == vit_* ]] && batches=(1 8)
       for dtype in "${dtypes[@]}"; do
         for batch in "${batches[@]}"; do

@@ -15,7 +15,7 @@
 //! Two kinds of arithmetic ([`Words`]): in f32, to which operands are widened; and, where operands and result are bf16 and the
 //! processor multiplies pairs of them at twice the rate of f32 (AVX512_BF16), in pairs: queries and keys are pairs of columns as they
 //! lie in memory, values are packed as pairs of keys, weights are rounded to pairs of keys. Sums, scores, softmax and O stay f32, and
-//! scores are scaled instead of queries, which thus are what they were. Errors are those of rounding the result and 1.3 times that
+//! scores are scaled instead of queries, which thus are what they were. Errors are 1.3 times those of rounding the result alone
 //! (2.2e-3 for 1.7e-3).
 //!
 //! A part with a single block of queries reads f32 keys and values where they lie: it would read what it packs only once.
@@ -34,8 +34,11 @@
 //! - Up to `MORE` keys beyond the last whole block join it (197 = 64 + 64 + 69, 577 = 8 · 64 + 65).
 //!
 //! Bound: FMA. With head_dim 64 a vector of scores takes 64 cycles of products and 6 of exponentials (`math::exp2`), so
-//! 90 % of the peak is the most; 95 % with 128. On Zen 5, one thread: 12 x 197 x 197 x 64 72 %, 16 x 577 x 577 x 64 79 %, 2048 causal
-//! of 128 81 %; pairs, of twice that peak, 65, 76 and 81 %: the exponentials take as long as before, and the products half. Where the time goes (samples of one thread of a Sapphire Rapids VM, 8 heads of
+//! 90 % of the peak is the most; 95 % with 128. With pairs products take half of that, and exponentials what they took. On Zen 5,
+//! one thread: 12 x 197 x 197 x 64 69 to 72 %, 16 x 577 x 577 x 64 77 to 79 %, 2048 causal of 128 75 to 81 %; pairs, of twice that
+//! peak, 63 to 66, 74 to 76 and 81 %.
+//!
+//! Where the time goes (samples of one thread of a Sapphire Rapids VM, 8 heads of
 //! 576 x 576, 64): 72 % in the loops of the two products, which thus run at the peak; 7 % exponentials and sums; 7 % asking for
 //! rows, which is what waiting for L3 has become (without asking, loads wait for 3 to 10 %); 3 % stores and maxima of scores;
 //! 1 % the ends of tiles of results; 3 % packing, 2 % turning queries, 1 % writing results, 2 % who sees what and the rest. 197
