@@ -181,7 +181,8 @@ impl Ahead {
 
     #[inline(always)]
     pub fn fetch(&mut self) {
-        if self.left == 0 {
+        // Where no row follows, what lies behind the share of rhs: no address is one to look up in vain.
+        if self.left == 0 && !self.row.is_null() {
             (self.line, self.left) = (self.row, self.row_lines);
             self.row = self.row.wrapping_add(self.row_stride);
         }
