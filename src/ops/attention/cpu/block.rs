@@ -140,7 +140,7 @@ pub struct Slot<'a> {
     /// Per lane: both halves of the segment's id.
     pub id_high: &'a mut [f32],
     pub id_low: &'a mut [f32],
-    /// Scores [key][lane], then weights [word of keys][lane].
+    /// Scores, then weights, words of these in the place of their first key: [key][lane].
     pub p: &'a mut [f32],
     /// What is added to scores: [key][lane].
     pub added: &'a mut [f32],
@@ -190,17 +190,17 @@ simd_fn! {
             s.store(new, &mut slot.m[at..]);
             s.store(alpha, &mut slot.alpha[at..]);
         }
-        // A word that is not full ends with a key that nobody sees.
-        slot.p[n * width..n.next_multiple_of(W::VALUES) * width].fill(f32::NEG_INFINITY);
-        for word in 0..n.div_ceil(W::VALUES) {
+        // A word that is not full ends with a key that nobody sees. Each is written in the place of its first key.
+        let end = n.next_multiple_of(W::VALUES) * width;
+        slot.p[n * width..end].fill(f32::NEG_INFINITY);
+        for p in slot.p[..end].chunks_exact_mut(W::VALUES * width) {
             for v in 0..NV {
                 let mut weights = [s.zero(); 2];
                 for i in 0..W::VALUES {
-                    let score = s.load(&slot.p[(word * W::VALUES + i) * width + v * S::LANES..]);
-                    weights[i] = words.exp2(s, s.sub(score, base[v]));
+                    weights[i] = words.exp2(s, s.sub(s.load(&p[i * width + v * S::LANES..]), base[v]));
                     sum[v] = s.add(sum[v], weights[i]);
                 }
-                s.store(words.of_weights(s, weights), &mut slot.p[word * width + v * S::LANES..]);
+                s.store(words.of_weights(s, weights), &mut p[v * S::LANES..]);
             }
         }
         for v in 0..NV {
@@ -322,7 +322,7 @@ fn accumulate<S: Simd, W: Words<S>, const MR: usize, const NV: usize>(
         }
         let at = tile * MR;
         let columns = slot.v.columns(keys.start / W::VALUES, at);
-        let acc = weigh::<S, W, MR, NV>(s, words, acc, n, columns, (&slot.p[..n * width], width));
+        let acc = weigh::<S, W, MR, NV>(s, words, acc, n, columns, (slot.p, W::VALUES * width));
         for i in 0..MR {
             for v in 0..NV {
                 s.store(acc[i][v], &mut o[i * width + v * S::LANES..]);
