@@ -107,6 +107,16 @@ impl Bf16Dot {
     }
 }
 
+/// A row as such pairs; an odd last value is one with 0.
+#[inline(always)]
+pub fn pack_pairs(row: &[bf16], out: &mut [u32]) {
+    let out: &mut [bf16] = bytemuck::cast_slice_mut(out);
+    out[..row.len()].copy_from_slice(row);
+    if row.len() % 2 == 1 {
+        out[row.len()] = bf16::ZERO;
+    }
+}
+
 #[target_feature(enable = "avx512f")]
 #[inline]
 fn dpbf16ps(a: __m512, b: __m512, mut c: __m512) -> __m512 {

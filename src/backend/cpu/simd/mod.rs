@@ -21,7 +21,7 @@ mod wide;
 #[cfg(target_arch = "x86_64")]
 pub use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
-pub use avx512::{Avx512, Bf16Dot};
+pub use avx512::{Avx512, Bf16Dot, pack_pairs};
 pub use portable::Portable;
 pub use transpose::transpose;
 pub use wide::Wide;

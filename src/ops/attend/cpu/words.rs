@@ -5,10 +5,8 @@
 
 use super::{PANEL, widen};
 #[cfg(target_arch = "x86_64")]
-use crate::backend::cpu::simd::{Avx512, Bf16Dot};
+use crate::backend::cpu::simd::{Avx512, Bf16Dot, pack_pairs};
 use crate::backend::cpu::simd::{Lane, Simd, math};
-#[cfg(target_arch = "x86_64")]
-use half::bf16;
 
 /// How operands of products are kept, and how they are multiplied.
 pub trait Words<S: Simd>: Copy + Send + Sync {
@@ -71,11 +69,7 @@ impl Words<Avx512> for Bf16Dot {
     }
     #[inline(always)]
     fn of_row<T: Lane>(self, _: Avx512, row: &[T], to: &mut [f32]) {
-        let (row, to): (&[bf16], &mut [bf16]) = (bytemuck::cast_slice(row), bytemuck::cast_slice_mut(to));
-        to[..row.len()].copy_from_slice(row);
-        if row.len() % 2 == 1 {
-            to[row.len()] = bf16::ZERO;
-        }
+        pack_pairs(bytemuck::cast_slice(row), bytemuck::cast_slice_mut(to));
     }
     #[inline(always)]
     fn of_columns<T: Lane>(self, _: Avx512, rows: [&[T]; 2]) -> V {

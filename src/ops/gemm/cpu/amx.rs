@@ -14,7 +14,7 @@
 use super::blocked::{self, Ahead, Lhs, Sums, Tile};
 use super::{Gemm, bf16};
 use crate::backend::cpu::simd::amx::{Amx, BLOCK, Product, Registers, SIDE};
-use crate::backend::cpu::simd::{Avx512, Simd};
+use crate::backend::cpu::simd::{Avx512, Simd, pack_pairs};
 use crate::backend::cpu::{Caps, Cpu};
 use crate::backend::{Kernel, Launch};
 use crate::error::{Result, Unsupported};
@@ -85,7 +85,7 @@ impl<U: Unit> Tile for AmxTile<U> {
     }
 
     fn pack_row(&self, row: &[half::bf16], out: &mut [u32]) {
-        bf16::pack_pairs(row, out);
+        pack_pairs(row, out);
     }
 
     fn piece<'a>(&self, rhs: &'a [half::bf16], _: &'a mut [f32]) -> &'a [half::bf16] {

@@ -7,7 +7,7 @@
 
 use super::blocked::{self, Ahead, Lhs, NEAR, Sums, Tile};
 use super::{Format, Gemm};
-use crate::backend::cpu::simd::{Avx512, Isa, Simd, fetch_near};
+use crate::backend::cpu::simd::{Avx512, Isa, Simd, fetch_near, pack_pairs};
 use crate::backend::cpu::{Caps, Cpu};
 use crate::backend::{Kernel, Launch};
 use crate::dtype::DType;
@@ -36,18 +36,6 @@ pub(super) fn launch(_: &Kernel<Cpu, Gemm>, op: &Gemm, l: &mut Launch<'_, Cpu>) 
     let tile = Bf16Tile(Avx512::detect().expect("supports() has checked it"));
     blocked::run(tile, op, panels(op.gated), l);
     Ok(())
-}
-
-/// A row as pairs; an odd last value is one with 0.
-pub(super) fn pack_pairs(row: &[bf16], out: &mut [u32]) {
-    let pairs = row.chunks_exact(2);
-    let odd = pairs.remainder().first();
-    for (pair, out) in pairs.zip(out.iter_mut()) {
-        *out = u32::from(pair[0].to_bits()) | u32::from(pair[1].to_bits()) << 16;
-    }
-    if let Some(last) = odd {
-        out[row.len() / 2] = u32::from(last.to_bits());
-    }
 }
 
 /// Made only by `launch`, after `supports` has found AVX512_BF16.
@@ -117,9 +105,9 @@ fn tile<const ROWS: usize, const PACKED: bool>(
     // lhs[r·row + p·step] for p < steps. Vectors are read unaligned.
     unsafe {
         let (mut a, mut b) = (lhs.as_ptr(), rhs.as_ptr().cast::<__m512i>());
-        for from in (0..steps).step_by(ahead.every()) {
+        for from in (0..steps).step_by(ahead.every) {
             ahead.fetch();
-            for _ in 0..ahead.every().min(steps - from) {
+            for _ in 0..ahead.every.min(steps - from) {
                 fetch_near(b.wrapping_add(2 * NEAR).cast());
                 fetch_near(b.wrapping_add(2 * NEAR + 1).cast());
                 let b0: __m512bh = std::mem::transmute(_mm512_loadu_si512(b));

@@ -157,7 +157,7 @@ pub(super) struct Ahead {
     row_lines: usize,
     row_stride: usize,
     /// Steps from one request to the next.
-    every: usize,
+    pub every: usize,
 }
 
 impl Ahead {
@@ -167,11 +167,6 @@ impl Ahead {
         let lines = left + rows.count * row_lines;
         let every = (steps / lines.max(1)).max(1);
         Ahead { line: rhs.as_ptr().cast(), left, row: rows.first, row_lines, row_stride: rows.stride, every }
-    }
-
-    #[inline(always)]
-    pub fn every(&self) -> usize {
-        self.every
     }
 
     /// The next line of rhs, and the number of those that are left.

@@ -90,7 +90,7 @@ simd_fn! {
         assert!(steps == 0 || lhs.len() > (ROWS - 1) * row + (steps - 1) * step);
         let mut c: [[S::V; 2]; ROWS] = sums.begin(s);
         let mut at = lhs.as_ptr();
-        for rhs in rhs[..steps * nr].chunks(ahead.every() * nr) {
+        for rhs in rhs[..steps * nr].chunks(ahead.every * nr) {
             ahead.fetch();
             for b in rhs.chunks_exact(nr) {
                 for line in (0..nr).step_by(16) {
