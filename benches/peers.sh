@@ -6,8 +6,8 @@
 # PEERS    a folder with the other libraries' benches; those that are not there are left out with a line that says so:
 #          bench_torch.py, bench_onnx.py, bench_llamacpp.py and startup's procstat.py with once.py, each of which prints JSON lines
 #          {"peer", "version", "case", "threads", "dtype", "median_s", "min_s", "cpu_s", …}
-# SCRATCH  a folder for results (SCRATCH/out) and for what the benches need: SCRATCH/venv/bin/python, the program SCRATCH/peers
-#          (or SCRATCH/target/release/peers), weights in SCRATCH/data
+# SCRATCH  a folder for results (SCRATCH/out) and for what the benches need: SCRATCH/venv/bin/python, the programs SCRATCH/peers
+#          (or SCRATCH/target/release/peers) and SCRATCH/peers-burn, weights in SCRATCH/data
 #
 # By environment:
 #   LAPIDARY  this engine's program [target/release/lapidary]      PYTHON   of the libraries [SCRATCH/venv/bin/python]
@@ -79,6 +79,7 @@ for round in $(seq "$ROUNDS"); do
     theirs torch_ops bench_torch.py --suite gemm,attn,attn_bwd,rows,patchify,rvq "${timing[@]}"
     theirs onnx_ops bench_onnx.py --suite gemm,attn,rows,patchify "${timing[@]}"
     theirs rust_ops "$rust" --suite gemm,attn,rows,patchify,rvq "${timing[@]}"
+    theirs burn_ops "$SCRATCH/peers-burn" --peer burn --suite gemm,rows "${timing[@]}"
   fi
   if has models; then
     for model in "${models[@]}"; do
