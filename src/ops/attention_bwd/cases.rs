@@ -65,6 +65,15 @@ pub fn cases() -> Vec<Case<AttentionBwd>> {
         "len_q=70,len_k=90,head_dim=200,dtype=f16,causal=true,window=20",
         "len_q=40,len_k=130,head_dim=256,dtype=bf16",
         "len_q=70,len_k=150,head_dim=32,batch=3,dtype=bf16,segments=true,key_padding=true,lens_k=true,bias=true,window=60,dbias=true",
+        // Pairs of bf16: ends within a word of columns, of queries, of keys; words that some of their queries see.
+        "head_dim=1,dtype=bf16",
+        "head_dim=5,len_q=3,len_k=2,dtype=bf16,out=bf16,dlse=true",
+        "head_dim=17,len_q=33,len_k=129,batch=2,dtype=bf16,causal=true,key_padding=true",
+        "head_dim=24,len_q=75,len_k=335,heads_q=6,heads_kv=2,dtype=bf16,bias=true,causal=true,window=61,segments=true",
+        "head_dim=32,len_q=301,len_k=300,dtype=bf16,out=bf16,causal=true,window=7,lens_k=true",
+        "head_dim=128,len_q=1,len_k=501,heads_q=3,heads_kv=1,dtype=bf16,out=bf16,softmax_scale=-0.1",
+        "head_dim=88,len_q=91,len_k=41,heads_q=2,heads_kv=2,bias_heads=2,bias=true,dtype=bf16,causal=true",
+        "head_dim=160,len_q=7,len_k=20,batch=3,dtype=bf16,key_padding=true,dlse=true",
         "len_q=20,len_k=30,head_dim=16,softmax_scale=0.5,out=bf16",
         "len_q=20,len_k=70,head_dim=16,softmax_scale=-0.4",
     ]);

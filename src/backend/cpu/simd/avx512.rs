@@ -105,6 +105,13 @@ impl Bf16Dot {
             _mm512_castsi512_ps(_mm512_permutexvar_epi16(turns, cvtne2ps2bf16(v)))
         }
     }
+
+    /// The lanes of a vector, rounded likewise, as the first sixteen values of `to`. Panics if there are fewer.
+    #[inline(always)]
+    pub fn round(self, v: __m512, to: &mut [bf16]) {
+        let to = &mut to[..N];
+        unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), _mm512_castsi512_si256(cvtne2ps2bf16([v, v]))) }
+    }
 }
 
 /// A row as such pairs; an odd last value is one with 0.

@@ -175,7 +175,7 @@ simd_fn! {
 }
 
 /// `to[t · to_stride + i] = row(i)[t]`, times a factor, for the `d` words of eight rows; a row that is not there counts as zeros.
-/// Where they are f32 and lie at a distance, `direct` has the first and that distance.
+/// Where they lie at a distance, `direct` has the first and that distance: words of one f32 are read there.
 #[inline(always)]
 pub fn turn_eight<'a, S: Simd, W: Words<S>, T: Lane>(
     s: S,
@@ -187,7 +187,7 @@ pub fn turn_eight<'a, S: Simd, W: Words<S>, T: Lane>(
     (to, to_stride, d): (&mut [f32], usize, usize),
 ) {
     match direct {
-        Some((rows, stride)) if T::DTYPE == DType::F32 => {
+        Some((rows, stride)) if T::DTYPE == DType::F32 && W::VALUES == 1 => {
             transpose(s, bytemuck::cast_slice(rows), stride, (8, d), factor, to, to_stride);
         }
         _ => {
@@ -205,34 +205,43 @@ pub fn turn_eight<'a, S: Simd, W: Words<S>, T: Lane>(
 /// Values that lie side by side in packed matrices.
 pub const PANEL: usize = 16;
 
-/// Row `i` of the packed matrix `to` [panel of columns][row][`PANEL`] of words, whose panels have `len` of them: of as many rows
-/// as a word has values. Rows that are not there count as zeros.
+/// Row `i` of the packed matrix `to` [panel of columns][row][`PANEL`] of words, whose panels have `len` of them: of `row(n)` for each
+/// value n of a word. Rows that are not there count as zeros. A last panel may be cut short, after whole vectors.
 #[inline(always)]
-pub fn spread<S: Simd, W: Words<S>, T: Lane>(
+pub fn spread<'a, S: Simd, W: Words<S>, T: Lane>(
     s: S,
     words: W,
-    rows: [Option<&[T]>; 2],
+    row: impl Fn(usize) -> Option<&'a [T]>,
     i: usize,
     to: &mut [f32],
     len: usize,
 ) {
-    let mut padded = [[<T as bytemuck::Zeroable>::zeroed(); PANEL]; 2];
-    for (n, to) in to.chunks_exact_mut(len).enumerate() {
-        let mut parts: [&[T]; 2] = [&[]; 2];
-        for (part, row) in parts.iter_mut().zip(rows).take(W::VALUES) {
-            *part = row.and_then(|row| row.get(n * PANEL..)).unwrap_or_default();
+    let mut rows: [&[T]; 2] = [&[]; 2];
+    for (n, of_word) in rows.iter_mut().enumerate().take(W::VALUES) {
+        *of_word = row(n).unwrap_or_default();
+    }
+    let filled = rows[..W::VALUES].iter().map(|row| row.len() / PANEL).min().unwrap_or(0);
+    let (mut whole, mut panels) = (rows.map(|row| row.chunks_exact(PANEL)), to.chunks_mut(len));
+    for to in panels.by_ref().take(filled) {
+        let rows = whole.each_mut().map(|row| row.next().unwrap_or_default());
+        words_of_panel(s, words, rows, &mut to[i * PANEL..(i + 1) * PANEL]);
+    }
+    for (n, to) in panels.enumerate() {
+        let mut padded = [[<T as bytemuck::Zeroable>::zeroed(); PANEL]; 2];
+        for (row, padded) in rows.iter().zip(&mut padded).take(W::VALUES) {
+            let rest = row.get((filled + n) * PANEL..).unwrap_or_default();
+            let rest = &rest[..rest.len().min(PANEL)];
+            padded[..rest.len()].copy_from_slice(rest);
         }
-        for (part, padded) in parts.iter_mut().zip(&mut padded).take(W::VALUES) {
-            if part.len() < PANEL {
-                padded.fill(<T as bytemuck::Zeroable>::zeroed());
-                padded[..part.len()].copy_from_slice(part);
-                *part = padded;
-            }
-        }
-        let to = &mut to[i * PANEL..(i + 1) * PANEL];
-        for at in (0..PANEL).step_by(S::LANES) {
-            let from = [&parts[0][at..], if W::VALUES > 1 { &parts[1][at..] } else { &[] }];
-            s.store(words.of_columns(s, from), &mut to[at..]);
-        }
+        words_of_panel(s, words, [&padded[0], &padded[1]], &mut to[i * PANEL..]);
+    }
+}
+
+/// The words of a panel's columns.
+#[inline(always)]
+fn words_of_panel<S: Simd, W: Words<S>, T: Lane>(s: S, words: W, rows: [&[T]; 2], to: &mut [f32]) {
+    for at in (0..PANEL.min(to.len())).step_by(S::LANES) {
+        let rows = rows.map(|row| row.get(at..).unwrap_or_default());
+        s.store(words.of_columns(s, rows), &mut to[at..]);
     }
 }

@@ -7,6 +7,10 @@ use super::{PANEL, widen};
 #[cfg(target_arch = "x86_64")]
 use crate::backend::cpu::simd::{Avx512, Bf16Dot, pack_pairs};
 use crate::backend::cpu::simd::{Lane, Simd, math};
+#[cfg(target_arch = "x86_64")]
+use crate::dtype::DType;
+#[cfg(target_arch = "x86_64")]
+use half::bf16;
 
 /// How operands of products are kept, and how they are multiplied.
 pub trait Words<S: Simd>: Copy + Send + Sync {
@@ -22,8 +26,11 @@ pub trait Words<S: Simd>: Copy + Send + Sync {
     /// For each of `LANES` columns the word of `VALUES` rows' values there.
     fn of_columns<T: Lane>(self, s: S, rows: [&[T]; 2]) -> S::V;
 
-    /// Weights of `VALUES` keys, one after the other in vectors, as words.
-    fn of_weights(self, s: S, weights: [S::V; 2]) -> S::V;
+    /// For each lane the word of `VALUES` vectors.
+    fn of_vectors(self, s: S, vectors: [S::V; 2]) -> S::V;
+
+    /// Writes the words of neighbouring lanes: `LANES / VALUES` of them.
+    fn store_row(self, s: S, row: S::V, to: &mut [f32]);
 
     /// 2^x, as exactly as words can hold it.
     fn exp2(self, s: S, x: S::V) -> S::V;
@@ -49,8 +56,12 @@ impl<S: Simd> Words<S> for Single {
         T::load(s, rows[0])
     }
     #[inline(always)]
-    fn of_weights(self, _: S, weights: [S::V; 2]) -> S::V {
-        weights[0]
+    fn of_vectors(self, _: S, vectors: [S::V; 2]) -> S::V {
+        vectors[0]
+    }
+    #[inline(always)]
+    fn store_row(self, s: S, row: S::V, to: &mut [f32]) {
+        s.store(row, to);
     }
     #[inline(always)]
     fn exp2(self, s: S, x: S::V) -> S::V {
@@ -58,7 +69,7 @@ impl<S: Simd> Words<S> for Single {
     }
 }
 
-/// Words of two bf16, the first in the lower half; operands are bf16.
+/// Words of two bf16, the first in the lower half; what is not bf16 is rounded.
 #[cfg(target_arch = "x86_64")]
 impl Words<Avx512> for Bf16Dot {
     const VALUES: usize = 2;
@@ -68,16 +79,33 @@ impl Words<Avx512> for Bf16Dot {
         self.multiply_add(a, b, c)
     }
     #[inline(always)]
-    fn of_row<T: Lane>(self, _: Avx512, row: &[T], to: &mut [f32]) {
-        pack_pairs(bytemuck::cast_slice(row), bytemuck::cast_slice_mut(to));
+    fn of_row<T: Lane>(self, s: Avx512, row: &[T], to: &mut [f32]) {
+        if T::DTYPE == DType::BF16 {
+            pack_pairs(bytemuck::cast_slice(row), bytemuck::cast_slice_mut(to));
+            return;
+        }
+        let to: &mut [bf16] = bytemuck::cast_slice_mut(to);
+        for (row, to) in row.chunks(PANEL).zip(to.chunks_mut(PANEL)) {
+            // Lanes beyond the row's end are 0, which fills its last word up.
+            let mut rounded = [bf16::ZERO; PANEL];
+            self.round(T::load_part(s, row), &mut rounded);
+            to.copy_from_slice(&rounded[..to.len()]);
+        }
     }
     #[inline(always)]
-    fn of_columns<T: Lane>(self, _: Avx512, rows: [&[T]; 2]) -> V {
-        self.interleave(rows.map(|row| bytemuck::cast_slice(&row[..PANEL])))
+    fn of_columns<T: Lane>(self, s: Avx512, rows: [&[T]; 2]) -> V {
+        match T::DTYPE {
+            DType::BF16 => self.interleave(rows.map(|row| bytemuck::cast_slice(&row[..PANEL]))),
+            _ => self.round_and_interleave(rows.map(|row| T::load(s, row))),
+        }
     }
     #[inline(always)]
-    fn of_weights(self, _: Avx512, weights: [V; 2]) -> V {
-        self.round_and_interleave(weights)
+    fn of_vectors(self, _: Avx512, vectors: [V; 2]) -> V {
+        self.round_and_interleave(vectors)
+    }
+    #[inline(always)]
+    fn store_row(self, _: Avx512, row: V, to: &mut [f32]) {
+        self.round(row, bytemuck::cast_slice_mut(to));
     }
     #[inline(always)]
     fn exp2(self, s: Avx512, x: V) -> V {

@@ -200,7 +200,7 @@ simd_fn! {
                     weights[i] = words.exp2(s, s.sub(s.load(&p[i * width + v * S::LANES..]), base[v]));
                     sum[v] = s.add(sum[v], weights[i]);
                 }
-                s.store(words.of_weights(s, weights), &mut p[v * S::LANES..]);
+                s.store(words.of_vectors(s, weights), &mut p[v * S::LANES..]);
             }
         }
         for v in 0..NV {

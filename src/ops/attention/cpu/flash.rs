@@ -275,8 +275,8 @@ simd_fn! {
         let there = |key: usize| key < keys.end && padding.is_none_or(|p| p[key] != 0);
         let panel = to_v.len() / d.div_ceil(PANEL);
         for (word, key) in keys.clone().step_by(W::VALUES).enumerate() {
-            let rows = [key, key + 1].map(|key| there(key).then(|| given.v.row(b, key, h)));
-            spread(s, words, rows, word, to_v, panel);
+            let row = |n: usize| there(key + n).then(|| given.v.row(b, key + n, h));
+            spread(s, words, row, word, to_v, panel);
         }
         for (key, to_k) in keys.clone().zip(to_k.chunks_exact_mut(d.div_ceil(W::VALUES))) {
             match there(key) {

@@ -5,9 +5,9 @@
 
 use super::Queries;
 use crate::backend::cpu::deal;
-use crate::backend::cpu::simd::{Isa, Lane, Simd, math};
+use crate::backend::cpu::simd::{Isa, Lane, Simd};
 use crate::ops::attend::cpu::tile::{dots, weigh};
-use crate::ops::attend::cpu::{PANEL, Single, Soon};
+use crate::ops::attend::cpu::{PANEL, Soon, Words};
 use crate::simd_fn;
 use std::ops::Range;
 
@@ -17,36 +17,68 @@ const SPAN_BYTES: usize = 800 << 10;
 const STRIPS: usize = 48;
 /// Queries of a block.
 pub const QUERIES: usize = 72;
-/// Keys of a span, at most.
-pub fn keys(head_dim: usize) -> usize {
-    (SPAN_BYTES / (4 * (4 * head_dim + padded(head_dim))) / STRIPS * STRIPS).clamp(2 * STRIPS, 16 * STRIPS)
+
+/// What the size of the working memory depends on.
+#[derive(Clone, Copy)]
+pub struct Shape {
+    pub head_dim: usize,
+    /// Values of a word: see [`Words`].
+    pub values: usize,
+}
+
+impl Shape {
+    /// Words of a row.
+    pub fn depth(self) -> usize {
+        self.head_dim.div_ceil(self.values)
+    }
+
+    /// Columns, rounded up to whole vectors of any instruction set.
+    pub fn wide(self) -> usize {
+        self.head_dim.next_multiple_of(PANEL)
+    }
+
+    /// Keys of a span, at most.
+    pub fn keys(self) -> usize {
+        let of_key = 2 * self.depth() + 2 * self.head_dim + self.wide() / self.values;
+        (SPAN_BYTES / (4 * of_key) / STRIPS * STRIPS).clamp(2 * STRIPS, 16 * STRIPS)
+    }
+
+    /// The f32 values and words that a slot takes.
+    pub fn len(self) -> usize {
+        let (depth, wide, of_word) = (self.depth(), self.wide(), self.wide() / self.values);
+        self.keys() * (2 * depth + 2 * self.head_dim + of_word + 4)
+            + ROOM * (2 * depth + 2 * of_word + wide + 2 * STRIPS + 6)
+            + 8 * wide
+    }
 }
 
 /// The working memory of a part.
 pub struct Slot<'a> {
-    /// Keys and values of the span, and their gradients so far: [head_dim][lane] of one strip after the other.
+    /// Keys and values of the span: [word of a row][lane] of one strip after the other.
     pub kt: &'a mut [f32],
     pub vt: &'a mut [f32],
+    /// Their gradients so far, likewise: [head_dim][lane].
     pub dkt: &'a mut [f32],
     pub dvt: &'a mut [f32],
-    /// Keys scaled by softmax_scale: [key][column] of one group of columns after the other (see [`columns`]).
+    /// Keys: [word of keys][column] of one group of columns after the other (see [`columns`]).
     pub k: &'a mut [f32],
-    /// Queries scaled by softmax_scale · log2 e, and gradients of their results: [panel of queries][head_dim][`PANEL`].
+    /// Queries, and gradients of their results: [panel of queries][word of a row][`PANEL`].
     pub qt: &'a mut [f32],
     pub doutt: &'a mut [f32],
-    /// The same, queries not scaled: [panel of columns][query][`PANEL`].
+    /// The same: [panel of columns][word of queries][`PANEL`].
     pub q: &'a mut [f32],
     pub dout: &'a mut [f32],
     /// What the span adds to the gradients of queries: [query][column, rounded up].
     pub dq: &'a mut [f32],
-    /// Of a strip: weights, and gradients of scores: [query][lane].
+    /// Of a strip: weights, and gradients of scores: [query][lane]. Words of several queries take the place of the first; that of
+    /// the second, of gradients of scores, then has the words of keys of both (see [`row_of_slopes`]).
     pub p: &'a mut [f32],
     pub ds: &'a mut [f32],
-    /// Per query: the keys that it sees by their place are those from `lo` to before `hi`; its log-sum-exp in base 2; delta;
-    /// both halves of its segment's id.
+    /// Per query: the keys that it sees by their place are those from `lo` to before `hi`; what 2^x is divided by, its
+    /// log-sum-exp in base 2, negated; delta; both halves of its segment's id.
     pub lo: &'a mut [f32],
     pub hi: &'a mut [f32],
-    pub lse: &'a mut [f32],
+    pub minus_lse: &'a mut [f32],
     pub delta: &'a mut [f32],
     pub id_high: &'a mut [f32],
     pub id_low: &'a mut [f32],
@@ -57,7 +89,7 @@ pub struct Slot<'a> {
     pub key_low: &'a mut [f32],
     /// Eight rows on their way through a transposition.
     pub stage: &'a mut [f32],
-    pub head_dim: usize,
+    pub shape: Shape,
 }
 
 /// What is brought closer during steps: `each` rows at every tile of scores.
@@ -75,47 +107,36 @@ impl Ahead {
     }
 }
 
-/// Columns rounded up to whole vectors of any instruction set.
-pub fn padded(head_dim: usize) -> usize {
-    head_dim.next_multiple_of(PANEL)
-}
-
 /// Rows of queries that there is room for: whole panels, and tiles of up to eight that begin
 /// anywhere reach beyond the last.
 pub const ROOM: usize = (QUERIES + 7).next_multiple_of(PANEL);
 
 impl<'a> Slot<'a> {
-    /// The f32 values that a slot takes.
-    pub fn len(head_dim: usize) -> usize {
-        let (d, wide) = (head_dim, padded(head_dim));
-        keys(d) * (4 * d + wide + 4) + ROOM * (2 * d + 3 * wide + 2 * STRIPS + 6) + 8 * wide
-    }
-
-    /// Cuts a slot out of at least [`len`](Slot::len) values.
-    pub fn new(memory: &'a mut [f32], head_dim: usize) -> Slot<'a> {
+    /// Cuts a slot out of at least [`len`](Shape::len) values.
+    pub fn new(memory: &'a mut [f32], shape: Shape) -> Slot<'a> {
         let mut rest = memory;
         let mut cut = |len: usize| {
             let (part, tail) = std::mem::take(&mut rest).split_at_mut(len);
             rest = tail;
             part
         };
-        let (keys, wide) = (keys(head_dim), padded(head_dim));
+        let (keys, depth, wide) = (shape.keys(), shape.depth(), shape.wide());
         Slot {
-            kt: cut(keys * head_dim),
-            vt: cut(keys * head_dim),
-            dkt: cut(keys * head_dim),
-            dvt: cut(keys * head_dim),
-            k: cut(keys * wide),
-            qt: cut(ROOM * head_dim),
-            doutt: cut(ROOM * head_dim),
-            q: cut(ROOM * wide),
-            dout: cut(ROOM * wide),
+            kt: cut(keys * depth),
+            vt: cut(keys * depth),
+            dkt: cut(keys * shape.head_dim),
+            dvt: cut(keys * shape.head_dim),
+            k: cut(keys / shape.values * wide),
+            qt: cut(ROOM * depth),
+            doutt: cut(ROOM * depth),
+            q: cut(ROOM / shape.values * wide),
+            dout: cut(ROOM / shape.values * wide),
             dq: cut(ROOM * wide),
             p: cut(ROOM * STRIPS),
             ds: cut(ROOM * STRIPS),
             lo: cut(ROOM),
             hi: cut(ROOM),
-            lse: cut(ROOM),
+            minus_lse: cut(ROOM),
             delta: cut(ROOM),
             id_high: cut(ROOM),
             id_low: cut(ROOM),
@@ -124,7 +145,7 @@ impl<'a> Slot<'a> {
             key_high: cut(keys),
             key_low: cut(keys),
             stage: cut(8 * wide),
-            head_dim,
+            shape,
         }
     }
 }
@@ -145,9 +166,11 @@ pub fn columns<S: Simd>(head_dim: usize) -> impl Iterator<Item = (usize, usize)>
     })
 }
 
-/// What hides some of a strip's scores or adds to them.
+/// What happens to a strip's scores before they count.
 #[derive(Clone, Copy)]
-pub struct Hide<'a> {
+pub struct Mask<'a> {
+    /// What they are multiplied by, for weights that are powers of 2.
+    pub scale: f32,
     /// Keys lie outside of some query's `lo..hi`.
     pub bounded: bool,
     /// A bias, segments or padding.
@@ -155,27 +178,28 @@ pub struct Hide<'a> {
 }
 
 simd_fn! {
-    /// Weights and gradients of scores for some queries, the first a multiple of 8, and a strip of keys whose first is number
-    /// `at` of the span; what they add to the gradients of its values and keys and, in `slot.dq`, of the queries.
-    pub fn step[S; const NV: usize](s, at: usize, rows: Range<usize>, hide: Hide<'_>, ahead: &mut Ahead, slot: &mut Slot<'_>) {
+    /// Weights and gradients of scores for some queries, the first a multiple of 8 and their number one of a word's values, and a
+    /// strip of keys whose first is number `at` of the span; what they add to the gradients of its values and keys and, in
+    /// `slot.dq`, of the queries.
+    pub fn step[S, W: Words<S>; const NV: usize](s, words: W, at: usize, rows: Range<usize>, mask: Mask<'_>, ahead: &mut Ahead, slot: &mut Slot<'_>) {
         if S::LANES == 16 {
-            weights::<S, 8, NV>(s, at, rows.clone(), hide, ahead, slot);
-            slopes::<S, 8, NV>(s, at, rows.clone(), ahead, slot);
+            weights::<S, W, 8, NV>(s, words, at, rows.clone(), mask, ahead, slot);
+            slopes::<S, W, 8, NV>(s, words, at, rows.clone(), ahead, slot);
         } else {
-            weights::<S, 4, NV>(s, at, rows.clone(), hide, ahead, slot);
-            slopes::<S, 4, NV>(s, at, rows.clone(), ahead, slot);
+            weights::<S, W, 4, NV>(s, words, at, rows.clone(), mask, ahead, slot);
+            slopes::<S, W, 4, NV>(s, words, at, rows.clone(), ahead, slot);
         }
-        let (d, width) = (slot.head_dim, NV * S::LANES);
+        let (d, width) = (slot.shape.head_dim, NV * S::LANES);
         let of_strip = at * d..(at + width) * d;
         let of_scores = rows.start * width..rows.end * width;
-        accumulate::<S, NV>(s, slot.dout, rows.clone(), &slot.p[of_scores.clone()], &mut slot.dvt[of_strip.clone()]);
-        accumulate::<S, NV>(s, slot.q, rows.clone(), &slot.ds[of_scores], &mut slot.dkt[of_strip]);
+        accumulate::<S, W, NV>(s, words, slot.dout, rows.clone(), &slot.p[of_scores.clone()], &mut slot.dvt[of_strip.clone()]);
+        accumulate::<S, W, NV>(s, words, slot.q, rows.clone(), &slot.ds[of_scores], &mut slot.dkt[of_strip]);
         for (first, vectors) in columns::<S>(d) {
             match vectors {
-                1 => to_queries::<S, NV, 1>(s, first, rows.clone(), at, slot),
-                2 => to_queries::<S, NV, 2>(s, first, rows.clone(), at, slot),
-                3 => to_queries::<S, NV, 3>(s, first, rows.clone(), at, slot),
-                _ => to_queries::<S, NV, 4>(s, first, rows.clone(), at, slot),
+                1 => to_queries::<S, W, NV, 1>(s, words, first, rows.clone(), at, slot),
+                2 => to_queries::<S, W, NV, 2>(s, words, first, rows.clone(), at, slot),
+                3 => to_queries::<S, W, NV, 3>(s, words, first, rows.clone(), at, slot),
+                _ => to_queries::<S, W, NV, 4>(s, words, first, rows.clone(), at, slot),
             }
         }
     }
@@ -187,52 +211,54 @@ fn side_by_side(packed: &[f32], depth: usize, r: usize) -> &[f32] {
     &packed[r / PANEL * PANEL * depth..][..PANEL * depth][r % PANEL..]
 }
 
-/// P = 2^(Q · Kᵀ - lse), masked. Rows of a tile beyond the last are computed, too, and nobody reads them.
+/// P = 2^(scale · Q · Kᵀ - lse), masked. Rows of a tile beyond the last are computed, too, and nobody reads them.
 #[inline(always)]
-fn weights<S: Simd, const MR: usize, const NV: usize>(
+fn weights<S: Simd, W: Words<S>, const MR: usize, const NV: usize>(
     s: S,
+    words: W,
     at: usize,
     rows: Range<usize>,
-    hide: Hide<'_>,
+    mask: Mask<'_>,
     ahead: &mut Ahead,
     slot: &mut Slot<'_>,
 ) {
-    let (d, width) = (slot.head_dim, NV * S::LANES);
+    let (depth, width) = (slot.shape.depth(), NV * S::LANES);
     for r in rows.clone().step_by(MR) {
         ahead.fetch();
-        let queries = side_by_side(slot.qt, d, r);
-        let tile = weigh::<S, _, MR, NV>(
-            s,
-            Single,
-            [[s.zero(); NV]; MR],
-            d,
-            (queries, PANEL),
-            (&slot.kt[at * d..(at + width) * d], width),
-        );
+        let kt = &slot.kt[at * depth..(at + width) * depth];
+        let queries = (side_by_side(slot.qt, depth, r), PANEL);
+        let tile = weigh::<S, W, MR, NV>(s, words, [[s.zero(); NV]; MR], depth, queries, (kt, width));
         let p = &mut slot.p[r * width..(r + MR) * width];
-        let hidden = hide.bounded || hide.others.is_some();
+        let hidden = mask.bounded || mask.others.is_some();
         for i in 0..MR {
-            let lse = s.splat(slot.lse[r + i]);
+            let minus_lse = s.splat(slot.minus_lse[r + i]);
             for v in 0..NV {
-                let x = s.sub(tile[i][v], lse);
-                s.store(if hidden { x } else { math::exp2(s, x) }, &mut p[i * width + v * S::LANES..]);
+                let x = s.fma(tile[i][v], s.splat(mask.scale), minus_lse);
+                s.store(if hidden { x } else { words.exp2(s, x) }, &mut p[i * width + v * S::LANES..]);
             }
         }
         if hidden {
-            conceal::<S, NV>(s, at, r..rows.end.min(r + MR), hide, slot);
+            conceal::<S, W, NV>(s, words, at, r..rows.end.min(r + MR), mask, slot);
         }
     }
 }
 
 /// P = 2^x of what is not hidden.
 #[inline(always)]
-fn conceal<S: Simd, const NV: usize>(s: S, at: usize, rows: Range<usize>, hide: Hide<'_>, slot: &mut Slot<'_>) {
+fn conceal<S: Simd, W: Words<S>, const NV: usize>(
+    s: S,
+    words: W,
+    at: usize,
+    rows: Range<usize>,
+    mask: Mask<'_>,
+    slot: &mut Slot<'_>,
+) {
     let (hidden, width) = (s.splat(f32::NEG_INFINITY), NV * S::LANES);
     for row in rows {
         for v in 0..NV {
             let (key, p) = (at + v * S::LANES, row * width + v * S::LANES);
             let mut x = s.load(&slot.p[p..]);
-            if let Some(queries) = hide.others {
+            if let Some(queries) = mask.others {
                 if let Some(bias) = queries.bias(row) {
                     let from = (queries.span.start + key).min(bias.len());
                     let bias = &bias[from..bias.len().min(from + S::LANES)];
@@ -243,65 +269,103 @@ fn conceal<S: Simd, const NV: usize>(s: S, at: usize, rows: Range<usize>, hide: 
                 x = s.select_lt(s.add(high, low), s.splat(0.5), x, hidden);
                 x = s.select_lt(s.load(&slot.there[key..]), s.splat(0.5), hidden, x);
             }
-            if hide.bounded {
+            if mask.bounded {
                 let place = s.load(&slot.place[key..]);
                 x = s.select_lt(place, s.splat(slot.lo[row]), hidden, x);
                 x = s.select_lt(place, s.splat(slot.hi[row]), x, hidden);
             }
-            s.store(math::exp2(s, x), &mut slot.p[p..]);
+            s.store(words.exp2(s, x), &mut slot.p[p..]);
         }
     }
 }
 
-/// dS = P ∘ (dO · Vᵀ - delta).
+/// dS = P ∘ (dO · Vᵀ - delta), and both as words.
 #[inline(always)]
-fn slopes<S: Simd, const MR: usize, const NV: usize>(
+fn slopes<S: Simd, W: Words<S>, const MR: usize, const NV: usize>(
     s: S,
+    words: W,
     at: usize,
     rows: Range<usize>,
     ahead: &mut Ahead,
     slot: &mut Slot<'_>,
 ) {
-    let (d, width) = (slot.head_dim, NV * S::LANES);
-    let vt = &slot.vt[at * d..(at + width) * d];
+    let (depth, width) = (slot.shape.depth(), NV * S::LANES);
+    let vt = &slot.vt[at * depth..(at + width) * depth];
     for r in rows.step_by(MR) {
         ahead.fetch();
-        let gradients = side_by_side(slot.doutt, d, r);
-        let tile = weigh::<S, _, MR, NV>(s, Single, [[s.zero(); NV]; MR], d, (gradients, PANEL), (vt, width));
-        let (p, ds) = (&slot.p[r * width..(r + MR) * width], &mut slot.ds[r * width..(r + MR) * width]);
-        for i in 0..MR {
-            let delta = s.splat(slot.delta[r + i]);
+        let gradients = (side_by_side(slot.doutt, depth, r), PANEL);
+        let tile = weigh::<S, W, MR, NV>(s, words, [[s.zero(); NV]; MR], depth, gradients, (vt, width));
+        let (p, ds) = (&mut slot.p[r * width..(r + MR) * width], &mut slot.ds[r * width..(r + MR) * width]);
+        let delta = &slot.delta[r..r + MR];
+        for i in (0..MR).step_by(W::VALUES) {
             for v in 0..NV {
                 let place = i * width + v * S::LANES;
-                s.store(s.mul(s.load(&p[place..]), s.sub(tile[i][v], delta)), &mut ds[place..]);
+                let (mut weights, mut slopes) = ([s.zero(); 2], [s.zero(); 2]);
+                for n in 0..W::VALUES {
+                    weights[n] = s.load(&p[place + n * width..]);
+                    slopes[n] = s.mul(weights[n], s.sub(tile[i + n][v], s.splat(delta[i + n])));
+                }
+                s.store(words.of_vectors(s, slopes), &mut ds[place..]);
+                if W::VALUES > 1 {
+                    s.store(words.of_vectors(s, weights), &mut p[place..]);
+                    for n in 0..W::VALUES {
+                        let row = row_of_slopes::<S, W>(i + n, width) + v * S::LANES / W::VALUES;
+                        words.store_row(s, slopes[n], &mut ds[row..]);
+                    }
+                }
             }
         }
     }
 }
 
-/// `to += matrixᵀ · weights` over some rows, with `matrix` [panel of columns][row][`PANEL`], `weights` [row][NV vectors] and
-/// `to` [column][NV vectors].
+/// Where the words of keys of a query's gradients of scores begin.
 #[inline(always)]
-fn accumulate<S: Simd, const NV: usize>(s: S, matrix: &[f32], rows: Range<usize>, weights: &[f32], to: &mut [f32]) {
+fn row_of_slopes<S: Simd, W: Words<S>>(query: usize, width: usize) -> usize {
+    match W::VALUES {
+        1 => query * width,
+        n => (query / n * n + 1) * width + query % n * width / n,
+    }
+}
+
+/// `to += matrixᵀ · weights` over some rows, with `matrix` [panel of columns][word of rows][`PANEL`], `weights` [row][NV
+/// vectors] with words in the place of their first, and `to` [column][NV vectors].
+#[inline(always)]
+fn accumulate<S: Simd, W: Words<S>, const NV: usize>(
+    s: S,
+    words: W,
+    matrix: &[f32],
+    rows: Range<usize>,
+    weights: &[f32],
+    to: &mut [f32],
+) {
     let (width, mut at) = (NV * S::LANES, 0);
     let depth = to.len() / width;
-    let columns = |at: usize| &matrix[(at / PANEL * ROOM + rows.start) * PANEL..][..rows.len() * PANEL][at % PANEL..];
+    let (first, steps) = (rows.start / W::VALUES, rows.len() / W::VALUES);
+    let columns =
+        |at: usize| &matrix[(at / PANEL * (ROOM / W::VALUES) + first) * PANEL..][..steps * PANEL][at % PANEL..];
     while S::LANES == 16 && at + 8 <= depth {
-        accumulate_tile::<S, 8, NV>(s, columns(at), weights, &mut to[at * width..]);
+        accumulate_tile::<S, W, 8, NV>(s, words, steps, columns(at), weights, &mut to[at * width..]);
         at += 8;
     }
     while at + 4 <= depth {
-        accumulate_tile::<S, 4, NV>(s, columns(at), weights, &mut to[at * width..]);
+        accumulate_tile::<S, W, 4, NV>(s, words, steps, columns(at), weights, &mut to[at * width..]);
         at += 4;
     }
     while at < depth {
-        accumulate_tile::<S, 1, NV>(s, columns(at), weights, &mut to[at * width..]);
+        accumulate_tile::<S, W, 1, NV>(s, words, steps, columns(at), weights, &mut to[at * width..]);
         at += 1;
     }
 }
 
 #[inline(always)]
-fn accumulate_tile<S: Simd, const MR: usize, const NV: usize>(s: S, columns: &[f32], weights: &[f32], to: &mut [f32]) {
+fn accumulate_tile<S: Simd, W: Words<S>, const MR: usize, const NV: usize>(
+    s: S,
+    words: W,
+    steps: usize,
+    columns: &[f32],
+    weights: &[f32],
+    to: &mut [f32],
+) {
     let width = NV * S::LANES;
     let to = &mut to[..MR * width];
     let mut acc = [[s.zero(); NV]; MR];
@@ -310,7 +374,7 @@ fn accumulate_tile<S: Simd, const MR: usize, const NV: usize>(s: S, columns: &[f
             acc[i][v] = s.load(&to[i * width + v * S::LANES..]);
         }
     }
-    let acc = weigh::<S, _, MR, NV>(s, Single, acc, weights.len() / width, (columns, PANEL), (weights, width));
+    let acc = weigh::<S, W, MR, NV>(s, words, acc, steps, (columns, PANEL), (weights, W::VALUES * width));
     for i in 0..MR {
         for v in 0..NV {
             s.store(acc[i][v], &mut to[i * width + v * S::LANES..]);
@@ -320,33 +384,34 @@ fn accumulate_tile<S: Simd, const MR: usize, const NV: usize>(s: S, columns: &[f
 
 /// `dq += dS · K` over a strip of NV vectors of keys, for a group of NC vectors of columns from `first` on.
 #[inline(always)]
-fn to_queries<S: Simd, const NV: usize, const NC: usize>(
+fn to_queries<S: Simd, W: Words<S>, const NV: usize, const NC: usize>(
     s: S,
+    words: W,
     first: usize,
     rows: Range<usize>,
     at: usize,
     slot: &mut Slot<'_>,
 ) {
     match (S::LANES, NC) {
-        (16, 4) => to_queries_by::<S, 6, NV, NC>(s, first, rows, at, slot),
-        (16, _) => to_queries_by::<S, 8, NV, NC>(s, first, rows, at, slot),
-        _ => to_queries_by::<S, 4, NV, NC>(s, first, rows, at, slot),
+        (16, 4) => to_queries_by::<S, W, 6, NV, NC>(s, words, first, rows, at, slot),
+        (16, _) => to_queries_by::<S, W, 8, NV, NC>(s, words, first, rows, at, slot),
+        _ => to_queries_by::<S, W, 4, NV, NC>(s, words, first, rows, at, slot),
     }
 }
 
 #[inline(always)]
-fn to_queries_by<S: Simd, const MR: usize, const NV: usize, const NC: usize>(
+fn to_queries_by<S: Simd, W: Words<S>, const MR: usize, const NV: usize, const NC: usize>(
     s: S,
+    words: W,
     first: usize,
     rows: Range<usize>,
     at: usize,
     slot: &mut Slot<'_>,
 ) {
-    let (keys, width, wide) = (NV * S::LANES, NC * S::LANES, padded(slot.head_dim));
-    let k = &slot.k[first * (slot.k.len() / wide) + at * width..][..keys * width];
+    let (keys, width, wide) = (NV * S::LANES, NC * S::LANES, slot.shape.wide());
+    let k = &slot.k[first * (slot.k.len() / wide) + at / W::VALUES * width..][..keys / W::VALUES * width];
     let end = rows.end;
     for r in rows.step_by(MR) {
-        let ds = &slot.ds[r * keys..(r + MR) * keys];
         let dq = &mut slot.dq[r * wide..(r + MR) * wide];
         let mut acc = [[s.zero(); NC]; MR];
         for i in 0..MR {
@@ -356,9 +421,9 @@ fn to_queries_by<S: Simd, const MR: usize, const NV: usize, const NC: usize>(
         }
         let mut slopes: [&[f32]; MR] = [&[]; MR];
         for i in 0..MR {
-            slopes[i] = &ds[i * keys..];
+            slopes[i] = &slot.ds[row_of_slopes::<S, W>(r + i, keys)..];
         }
-        let acc = dots::<S, _, MR, NC>(s, Single, acc, slopes, k);
+        let acc = dots::<S, W, MR, NC>(s, words, acc, slopes, k);
         for i in 0..MR {
             // What lies beyond the last row is not its business.
             if r + i < end {
@@ -371,15 +436,15 @@ fn to_queries_by<S: Simd, const MR: usize, const NV: usize, const NC: usize>(
 }
 
 simd_fn! {
-    /// `to += x`
-    pub fn add[S](s, x: &[f32], to: &mut [f32]) {
-        let body = to.len() - to.len() % S::LANES;
+    /// `to += factor · x`
+    pub fn add[S](s, factor: f32, x: &[f32], to: &mut [f32]) {
+        let (body, factor) = (to.len() - to.len() % S::LANES, s.splat(factor));
         for (x, to) in x[..body].chunks_exact(S::LANES).zip(to.chunks_exact_mut(S::LANES)) {
-            s.store(s.add(s.load(x), s.load(to)), to);
+            s.store(s.fma(factor, s.load(x), s.load(to)), to);
         }
         if body < to.len() {
             let (x, to) = (&x[body..to.len()], &mut to[body..]);
-            s.store_part(s.add(s.load_part(x), s.load_part(to)), to);
+            s.store_part(s.fma(factor, s.load_part(x), s.load_part(to)), to);
         }
     }
 }
