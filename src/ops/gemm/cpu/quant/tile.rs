@@ -50,9 +50,6 @@ dot_fn! {
             *sums = [s.load(acc), s.load(&acc[lanes..])];
         }
         for block in 0..blocks {
-            for w in weights {
-                w.fetch(block);
-            }
             // SAFETY: row r < ROWS of a block below `blocks` is inside of lhs by the assertion above.
             let row = |r: usize| unsafe { &*lhs.as_ptr().add(r * BLOCKS + block) };
             let steps = 8 / W::K::GROUPS;
@@ -66,6 +63,9 @@ dot_fn! {
                     }
                 }
                 for g in group * steps..(group + 1) * steps {
+                    for w in weights {
+                        w.fetch(block, g);
+                    }
                     // SAFETY (here and below): whoever made the weights has checked that they have as many blocks.
                     let w = unsafe { [weights[0].integers(d, block, g), weights[1].integers(d, block, g)] };
                     for (r, ints) in ints.iter_mut().enumerate() {

@@ -3,11 +3,13 @@
 #![allow(unsafe_code)] // reads through pointers, whose ranges `Panel::new` and `unpack` have checked
 
 use super::dot::{Dot, Path, dot_fn};
-use crate::backend::cpu::simd::{Simd, fetch_line};
+use crate::backend::cpu::simd::{Simd, fetch_near};
 use crate::dtype::{PANEL_ROWS, Quant};
 use half::f16;
 use std::marker::PhantomData;
 
+/// How far ahead memory is asked for, in each of two vectors.
+const AHEAD_BYTES: usize = 3072;
 /// Values of k that share what lhs was rounded by.
 pub(super) const BLOCK: usize = 32;
 /// Blocks that are worked on at a time: 512 values of k.
@@ -48,9 +50,9 @@ pub(super) trait Weights<D: Dot>: Copy {
     unsafe fn scale(self, d: D, block: usize, group: usize) -> <D::S as Simd>::V;
     /// What values are shifted by, or its negative ([`shift_sign`]).
     unsafe fn shift(self, d: D, block: usize) -> <D::S as Simd>::V;
-    /// Asks for what comes after the last block, the part of it that is as far on as `block` is.
+    /// Asks for what is read somewhat after values `4·g` to `4·g + 3`.
     #[inline(always)]
-    fn fetch(self, _block: usize) {}
+    fn fetch(self, _block: usize, _g: usize) {}
 }
 
 /// Whether [`Weights::shift`] is added or subtracted.
@@ -74,6 +76,7 @@ pub(super) struct Panel<'a, K> {
     at: *const u8,
     /// The first of the rows.
     row: usize,
+    blocks: usize,
     /// What is read after this.
     next: *const u8,
     kind: PhantomData<(&'a [u8], K)>,
@@ -83,7 +86,7 @@ impl<'a, K: Kind> Panel<'a, K> {
     /// The rows from `row` on of the first `blocks` blocks of 32 in `bytes`; `next` begins with what is read after them.
     pub fn new(bytes: &'a [u8], blocks: usize, row: usize, next: &'a [u8]) -> Self {
         assert!(bytes.len() >= bytes_of(K::QUANT, blocks) && row < PANEL_ROWS);
-        Panel { at: bytes.as_ptr(), row, next: next.as_ptr(), kind: PhantomData }
+        Panel { at: bytes.as_ptr(), row, blocks, next: next.as_ptr(), kind: PhantomData }
     }
 
     /// The block of the file that a block of 32 lies in, and its number there.
@@ -185,10 +188,15 @@ impl<D: Dot, K: Kind> Weights<D> for Panel<'_, K> {
     }
 
     #[inline(always)]
-    fn fetch(self, block: usize) {
+    fn fetch(self, block: usize, g: usize) {
         let each = bytes_of(K::QUANT, BLOCKS) / BLOCKS;
-        for line in (0..each).step_by(64) {
-            fetch_line(self.next.wrapping_add(block * each + line));
+        let block = block + AHEAD_BYTES / each;
+        let at = match block.checked_sub(self.blocks) {
+            None => self.at.wrapping_add(block * each),
+            Some(beyond) => self.next.wrapping_add(beyond * each),
+        };
+        for line in (g * 64..each).step_by(8 * 64) {
+            fetch_near(at.wrapping_add(line));
         }
     }
 }
@@ -217,10 +225,10 @@ dot_fn! {
     pub(super) fn unpack[D, K: Kind](d, from: [Panel<'_, K>; 2], blocks: usize, to: &mut Scratch<D>) {
         for (v, from) in from.into_iter().enumerate() {
             for block in 0..blocks {
-                Weights::<D>::fetch(from, block);
                 // SAFETY: `Panel::new` has checked that the blocks are there.
                 unsafe {
                     for g in 0..8 {
+                        Weights::<D>::fetch(from, block, g);
                         to.integers[v][8 * block + g] = from.integers(d, block, g);
                     }
                     for group in 0..K::GROUPS {
