@@ -12,9 +12,14 @@
 //! Reading: a run of neighbouring rows is at most a page, and the hardware prefetcher begins anew on every page; so each row
 //! asks for a later one. One thread, 32 heads of 4096 keys, 128, bf16, alternating: one key at a time 4.1 ms; four 3.1 to
 //! 3.6; with pairs, and asking for whole groups, 2.9 (23 GB/s). Distances of 4 to 16 KiB are equal; runs of 8 KiB instead
-//! of 4 take 3.4 ms, of 2 KiB 3.1. f32 is bound by memory both ways. On Zen 5, f32 / bf16: 5.13 / 1.67 ms, and 4.85 / 1.62 asking for
-//! a line with every line that is read (27.7 GB/s of 42 for f32, which out of L3 takes a third of that time: what is computed is not
-//! hidden behind what is read). Runs of whole rows (16 KiB) 5.4 / 2.5, without asking 7.4 / 3.9.
+//! of 4 take 3.4 ms, of 2 KiB 3.1. On Zen 5 bf16 takes 1.67 ms, and 1.62 asking for a line with every line that is read.
+//!
+//! A single query of f32 leaves time enough to take keys one by one, all heads of each: then memory is read from front to back, if
+//! parts are enough. On Zen 5 that reads 38.5 GB/s of the 41 that a sum of a long row reads (3.49 ms). Four keys of eight heads at a time
+//! read 28 GB/s (4.7 ms), and so does a loop that reads memory in that order and does nothing else: 27 GB/s, 30 at most with runs of
+//! whole rows, whatever it asks for and when; one row at a time 42. bf16 one by one is bound by what it computes: 2.9 ms. Out of L3
+//! one by one is slower, 38 for 52 GB/s, which the weights of a model leave to few. Tried and lost: 4 or 16 KiB ahead 4.0 and 4.2
+//! ms; four heads of a key at a time 3.75 ms; one head at a time with less to look at between, 3.7 ms, and 52 GB/s out of L3.
 //!
 //! Workspace of a head in a part: [q][acc][scores] of its rows, then m and l. Parts depend on the problem and its strides
 //! alone. Bound: memory; keys and values are read once.
@@ -26,7 +31,7 @@ use super::{BIAS, log_sum_exp};
 use crate::backend::cpu::simd::{Lane, MAX_LANES, Simd, fetch_near, math};
 use crate::backend::cpu::{Caps, Cpu};
 use crate::backend::{Kernel, Launch};
-use crate::dtype::Elem;
+use crate::dtype::DType;
 use crate::error::{Result, Unsupported};
 use crate::ops::attend::Attend;
 use crate::ops::attend::cpu::{Masks, Rows, widen};
@@ -49,6 +54,8 @@ const MOST_KEYS: usize = 4;
 const AHEAD_BYTES: usize = 8192;
 /// Bytes of neighbouring rows that a part reads at a time, where heads are neighbours: a page.
 const RUN_BYTES: usize = 4096;
+/// Parts from which on all heads of a key are read together.
+const PARTS: usize = 8;
 
 pub fn supports<S: Simd>(op: &Attention, caps: &Caps) -> Result<(), Unsupported> {
     caps.has(S::ISA)?;
@@ -88,11 +95,21 @@ fn run<'a, S: Simd, T: Lane>(s: S, op: &Attention, l: &mut Launch<'a, Cpu>) -> R
     let [q, k, v] = [0, 1, 2].map(|i| Rows::<T>::new(attend, l, i));
     let partials = l.scratch::<f32>();
     let neighbours = k.strides[2] < k.strides[1] && v.strides[2] < v.strides[1];
-    let most = if neighbours { RUN_BYTES / (op.head_dim * op.dtype.bytes()) } else { 1 };
-    let heads = (1..=op.heads_kv).rev().find(|&n| n <= most && op.heads_kv.is_multiple_of(n)).unwrap_or(1);
-    let groups = op.heads_kv / heads;
-    let row_bytes = (heads * op.head_dim * op.dtype.bytes()).max(1);
-    let ahead = AHEAD_BYTES.div_ceil(row_bytes).next_multiple_of(MOST_KEYS);
+    let (d, heads_kv) = (op.head_dim, op.heads_kv);
+    // A single query of f32 leaves time enough to read all heads of a key, one after the other.
+    let whole = |of: &Rows<'_, T>| of.strides[1..] == [heads_kv * d, d];
+    let one_by_one = T::DTYPE == DType::F32
+        && attend.rows_per_head() == 1
+        && whole(&k)
+        && whole(&v)
+        && op.batch * splits(op) >= PARTS;
+    let most = if neighbours { RUN_BYTES / (d * size_of::<T>()) } else { 1 };
+    let fits = |heads: usize| heads <= most && heads_kv.is_multiple_of(heads);
+    let heads = (1..=heads_kv).rev().find(|&heads| one_by_one || fits(heads)).unwrap_or(1);
+    let groups = heads_kv / heads;
+    let row_bytes = (heads * d * size_of::<T>()).max(1);
+    let keys_ahead = AHEAD_BYTES.div_ceil(row_bytes).next_multiple_of(MOST_KEYS);
+    let ahead = [&k, &v].map(|of| if one_by_one { AHEAD_BYTES / size_of::<T>() } else { keys_ahead * of.strides[1] });
     l.pool().chunks_mut(partials, (heads * head_len(attend)).max(1), |i, memory| {
         let (b, split, first) = (i / groups / splits(op), i / groups % splits(op), i % groups * heads);
         let (mut start, mut end) = (usize::MAX, 0);
@@ -101,7 +118,7 @@ fn run<'a, S: Simd, T: Lane>(s: S, op: &Attention, l: &mut Launch<'a, Cpu>) -> R
             (start, end) = (start.min(seen.start), end.max(seen.end));
         }
         let keys = start.max(split * SPLIT)..end.min((split + 1) * SPLIT);
-        part::<S, T>(s, Part { masks, q, k, v, b, heads: first..first + heads, keys, ahead }, memory);
+        part::<S, T>(s, Part { masks, q, k, v, ahead, one_by_one, b, heads: first..first + heads, keys }, memory);
     });
     Ok(partials)
 }
@@ -112,23 +129,13 @@ struct Part<'a, T> {
     q: Rows<'a, T>,
     k: Rows<'a, T>,
     v: Rows<'a, T>,
+    /// Elements from what is read to what is asked for, of `k` and of `v`.
+    ahead: [usize; 2],
+    /// Whether keys are taken one by one.
+    one_by_one: bool,
     b: usize,
     heads: Range<usize>,
     keys: Range<usize>,
-    /// Keys from what is read to what is asked for.
-    ahead: usize,
-}
-
-impl<'a, T: Elem> Part<'a, T> {
-    /// Rows of some keys.
-    #[inline(always)]
-    fn read<const KEYS: usize>(&self, of: &Rows<'a, T>, keys: [usize; KEYS], h: usize) -> Read<'a, T, KEYS> {
-        let mut rows = [&[][..]; KEYS];
-        for i in 0..KEYS {
-            rows[i] = of.row(self.b, keys[i], h);
-        }
-        Read { rows, ahead: self.ahead * of.strides[1] }
-    }
 }
 
 /// Rows that are read, and how many elements from each its memory is asked for that of a later one: with every line a line, for
@@ -140,7 +147,17 @@ struct Read<'a, T, const N: usize> {
 }
 
 // Loops and no `map`: a closure that is not inlined is compiled without the instruction set.
-impl<T: Lane, const N: usize> Read<'_, T, N> {
+impl<'a, T: Lane, const N: usize> Read<'a, T, N> {
+    /// Those of some keys.
+    #[inline(always)]
+    fn new(of: &Rows<'a, T>, b: usize, keys: [usize; N], h: usize, ahead: usize) -> Self {
+        let mut rows = [&[][..]; N];
+        for i in 0..N {
+            rows[i] = of.row(b, keys[i], h);
+        }
+        Read { rows, ahead }
+    }
+
     /// Two vectors of each row.
     #[inline(always)]
     fn two<S: Simd>(&self, s: S, at: usize) -> [[S::V; 2]; N] {
@@ -210,7 +227,9 @@ simd_fn! {
         }
         for from in part.keys.clone().step_by(BK) {
             let keys = from..part.keys.end.min(from + BK);
-            if S::IS_ROOMY {
+            if part.one_by_one {
+                block::<S, T, 1>(s, &part, keys, memory);
+            } else if S::IS_ROOMY {
                 block::<S, T, MOST_KEYS>(s, &part, keys, memory);
             } else {
                 block::<S, T, 2>(s, &part, keys, memory);
@@ -274,7 +293,7 @@ fn scores<S: Simd, T: Lane, const KEYS: usize>(
     let (d, rows, len) = (op.head_dim, op.rows_per_head(), head_len(op));
     for (memory, h) in memory.chunks_exact_mut(len).zip(part.heads.clone()) {
         let head = Head::new(memory, rows, d);
-        let k = part.read(&part.k, keys, h);
+        let k = Read::new(&part.k, part.b, keys, h, part.ahead[0]);
         let (whole, rest) = (rows - rows % 4, &mut head.p[at..]);
         for r in (0..whole).step_by(4) {
             dots::<S, T, KEYS, 4>(s, k, &head.q[r * d..], &mut rest[r * BK..]);
@@ -334,7 +353,7 @@ fn values<S: Simd, T: Lane, const KEYS: usize>(
     let (d, rows, len) = (op.head_dim, op.rows_per_head(), head_len(op));
     for (memory, h) in memory.chunks_exact_mut(len).zip(part.heads.clone()) {
         let head = Head::new(memory, rows, d);
-        let v = part.read(&part.v, keys, h);
+        let v = Read::new(&part.v, part.b, keys, h, part.ahead[1]);
         let whole = rows - rows % 4;
         for r in (0..whole).step_by(4) {
             add::<S, T, KEYS, 4>(s, v, keys, &head.p[r * BK..], first, &mut head.acc[r * d..]);
