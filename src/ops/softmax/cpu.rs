@@ -103,16 +103,20 @@ simd_fn! {
 
 simd_fn! {
     fn write_row[S, T: Lane](s, row: Weighed<'_, T>, streams: bool) {
-        let mut row = row;
-        let whole = row.out.len() - row.out.len() % S::LANES;
-        for at in (0..whole).step_by(S::LANES) {
-            row.write(s, at, streams);
-        }
-        row.write_end(s, whole);
+        if S::IS_ROOMY { row.write_all(Wide::<S, WIDTH>(s), s, streams) } else { row.write_all(s, s, streams) }
     }
 }
 
 impl<T: Lane> Weighed<'_, T> {
+    #[inline(always)]
+    fn write_all<W: Simd, S: Simd>(mut self, w: W, s: S, streams: bool) {
+        let whole = self.out.len() - self.out.len() % W::LANES;
+        for at in (0..whole).step_by(W::LANES) {
+            self.write(w, at, streams);
+        }
+        self.write_end(s, whole);
+    }
+
     #[inline(always)]
     fn write<W: Simd>(&mut self, w: W, at: usize, streams: bool) {
         let y = w.mul(w.load(&self.weights[at..]), w.splat(self.scale));
