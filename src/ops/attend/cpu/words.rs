@@ -1,7 +1,8 @@
 //! What the register tiles of attention multiply: words of 32 bits that hold one f32, or two bf16.
 //!
 //! Words of bf16 are handled as f32 vectors that are only moved, never calculated with. Two values that make a word are
-//! neighbours in the sum of a product: two columns of queries and keys, two keys of weights and values.
+//! neighbours in the sum of a product: two columns of queries and keys, two keys of weights and values, two queries of slopes and
+//! queries.
 
 use super::{PANEL, widen};
 #[cfg(target_arch = "x86_64")]
