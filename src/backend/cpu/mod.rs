@@ -302,32 +302,39 @@ fn cache_bytes() -> [usize; 3] {
 }
 
 /// A table with a row for each instruction set of each kernel: `isa_rows![("op_f32", supports, launch).takes(…), …]`,
-/// where `supports` and `launch` are generic over [`Simd`](simd::Simd). (`--cfg one_isa` leaves out all but the first on x86-64
-/// and `--cfg no_isa` all, which compile in a third and a tenth of the time; see the README.)
+/// where `supports` and `launch` are generic over [`Simd`](simd::Simd). Between them may stand rows of a single instruction
+/// set, `#[cfg(…)] Kernel::new(…)`. (`--cfg one_isa` leaves out all but the first on x86-64 and `--cfg no_isa` all, which compile
+/// in a third and a tenth of the time; see the README.)
 #[macro_export]
 #[doc(hidden)]
 macro_rules! isa_rows {
-    ($(($stem:literal, $supports:ident, $launch:ident) $(.$method:ident($arg:expr))*),+ $(,)?) => {
-        &[$(
+    ($(
+        $(($stem:literal, $($supports:ident)::+, $($launch:ident)::+) $(.$method:ident($arg:expr))*)?
+        $(#[$only:meta] $row:expr)?
+    ),+) => {
+        &[$($(
             #[cfg(all(target_arch = "x86_64", not(no_isa)))]
             $crate::backend::Kernel::new(
                 concat!($stem, "__avx512"),
-                $supports::<$crate::backend::cpu::simd::Avx512>,
-                $launch::<$crate::backend::cpu::simd::Avx512>,
+                $($supports)::+::<$crate::backend::cpu::simd::Avx512>,
+                $($launch)::+::<$crate::backend::cpu::simd::Avx512>,
             )$(.$method($arg))*,
             #[cfg(all(target_arch = "x86_64", not(any(one_isa, no_isa))))]
             $crate::backend::Kernel::new(
                 concat!($stem, "__avx2"),
-                $supports::<$crate::backend::cpu::simd::Avx2>,
-                $launch::<$crate::backend::cpu::simd::Avx2>,
+                $($supports)::+::<$crate::backend::cpu::simd::Avx2>,
+                $($launch)::+::<$crate::backend::cpu::simd::Avx2>,
             )$(.$method($arg))*,
             #[cfg(not(any(all(target_arch = "x86_64", one_isa), no_isa)))]
             $crate::backend::Kernel::new(
                 concat!($stem, "__portable"),
-                $supports::<$crate::backend::cpu::simd::Portable>,
-                $launch::<$crate::backend::cpu::simd::Portable>,
+                $($supports)::+::<$crate::backend::cpu::simd::Portable>,
+                $($launch)::+::<$crate::backend::cpu::simd::Portable>,
             )$(.$method($arg))*,
-        )+]
+        )? $(
+            #[$only]
+            $row,
+        )?)+]
     };
 }
 

@@ -30,11 +30,11 @@ pub fn cases() -> Vec<Case<Attention>> {
         "len_q=60,len_k=60,head_dim=16,window=5,lse=true",
         "len_q=300,len_k=280,head_dim=16,window=1,causal=true,lse=true",
         "len_q=5,len_k=5,head_dim=8,causal=true,window=18446744073709551615,lse=true",
-        // Grouped heads, few and many queries.
         // A single query of many sequences or keys: all heads of a key together.
         "batch=8,len_q=1,len_k=70,heads_q=3,heads_kv=3,head_dim=40,key_padding=true,lens_k=true",
         "batch=9,len_q=1,len_k=33,heads_q=2,heads_kv=2,head_dim=17,bias=true,segments=true,lse=true",
         "batch=2,len_q=1,len_k=2100,heads_q=2,heads_kv=2,head_dim=5,causal=true,window=1500",
+        // Grouped heads, few and many queries.
         "len_q=1,len_k=700,heads_q=8,heads_kv=2,head_dim=64,lse=true",
         "len_q=1,len_k=1500,heads_q=4,heads_kv=4,head_dim=128,batch=2,lse=true",
         "len_q=3,len_k=1030,heads_q=6,heads_kv=2,head_dim=80,causal=true,lse=true",

@@ -11,43 +11,25 @@ mod split;
 
 use super::Attention;
 use crate::backend::cpu::Cpu;
-use crate::backend::cpu::simd::{self, Simd};
 use crate::backend::{Kernel, Kernels};
+use crate::isa_rows;
 use crate::layout::Takes;
 
 const TAKES: &[Takes] = &[Takes::Rows, Takes::Rows, Takes::Rows, Takes::Rows];
 
 impl Kernels<Cpu> for Attention {
-    const KERNELS: &'static [Kernel<Cpu, Self>] = &[
-        #[cfg(all(target_arch = "x86_64", not(no_isa)))]
-        split_row::<simd::Avx512>("attention_split__avx512"),
-        #[cfg(all(target_arch = "x86_64", not(any(one_isa, no_isa))))]
-        split_row::<simd::Avx2>("attention_split__avx2"),
-        #[cfg(not(any(all(target_arch = "x86_64", one_isa), no_isa)))]
-        split_row::<simd::Portable>("attention_split__portable"),
+    const KERNELS: &'static [Kernel<Cpu, Self>] = isa_rows![
+        ("attention_split", split::supports, split::launch)
+            .takes(TAKES)
+            .suits(split::suits)
+            .workspace(split::workspace),
         #[cfg(all(target_arch = "x86_64", not(no_isa)))]
         Kernel::new("attention_flash_bf16__avx512bf16", flash::supports_bf16, flash::launch_bf16)
             .takes(TAKES)
             .suits(|_, caps| caps.bf16_dot_is_fast)
             .workspace(flash::workspace_bf16),
-        #[cfg(all(target_arch = "x86_64", not(no_isa)))]
-        flash_row::<simd::Avx512>("attention_flash__avx512"),
-        #[cfg(all(target_arch = "x86_64", not(any(one_isa, no_isa))))]
-        flash_row::<simd::Avx2>("attention_flash__avx2"),
-        #[cfg(not(any(all(target_arch = "x86_64", one_isa), no_isa)))]
-        flash_row::<simd::Portable>("attention_flash__portable"),
+        ("attention_flash", flash::supports, flash::launch).takes(TAKES).workspace(flash::workspace),
     ];
-}
-
-const fn split_row<S: Simd>(name: &'static str) -> Kernel<Cpu, Attention> {
-    Kernel::new(name, split::supports::<S>, split::launch::<S>)
-        .takes(TAKES)
-        .suits(split::suits)
-        .workspace(split::workspace)
-}
-
-const fn flash_row<S: Simd>(name: &'static str) -> Kernel<Cpu, Attention> {
-    Kernel::new(name, flash::supports::<S>, flash::launch::<S>).takes(TAKES).workspace(flash::workspace)
 }
 
 /// The place of the bias among the operands; the other masks follow it.

@@ -44,9 +44,9 @@ mod block;
 mod turns;
 
 use super::AttentionBwd;
-use crate::backend::cpu::simd::{self, Lane, Simd, transpose};
 #[cfg(target_arch = "x86_64")]
 use crate::backend::cpu::simd::{Avx512, Bf16Dot};
+use crate::backend::cpu::simd::{Lane, Simd, transpose};
 use crate::backend::cpu::{Caps, Cpu, Slots, deal};
 use crate::backend::{Backend, Kernel, Kernels, Launch};
 #[cfg(target_arch = "x86_64")]
@@ -59,7 +59,7 @@ use crate::ops::attend::cpu::{
     Masks, PANEL, Rows, Scattered, Single, Words, halves, max_nv, spread, turn_eight, widen,
 };
 use crate::ops::with_float;
-use crate::simd_fn;
+use crate::{isa_rows, simd_fn};
 use block::{Ahead, Mask, QUERIES, ROOM, Shape, Slot, columns};
 #[cfg(target_arch = "x86_64")]
 use half::bf16;
@@ -77,23 +77,14 @@ const ROWS: Takes = Takes::Rows;
 const TAKES: &[Takes] = &[ROWS, ROWS, ROWS, ROWS, Takes::Contiguous, ROWS, ROWS];
 
 impl Kernels<Cpu> for AttentionBwd {
-    const KERNELS: &'static [Kernel<Cpu, Self>] = &[
+    const KERNELS: &'static [Kernel<Cpu, Self>] = isa_rows![
         #[cfg(all(target_arch = "x86_64", not(no_isa)))]
         Kernel::new("attention_bwd_bf16__avx512bf16", supports_bf16, launch_bf16)
             .takes(TAKES)
             .suits(|_, caps| caps.bf16_dot_is_fast)
             .workspace(|op, caps| workspace(op, caps, 2)),
-        #[cfg(all(target_arch = "x86_64", not(no_isa)))]
-        row::<simd::Avx512>("attention_bwd__avx512"),
-        #[cfg(all(target_arch = "x86_64", not(any(one_isa, no_isa))))]
-        row::<simd::Avx2>("attention_bwd__avx2"),
-        #[cfg(not(any(all(target_arch = "x86_64", one_isa), no_isa)))]
-        row::<simd::Portable>("attention_bwd__portable"),
+        ("attention_bwd", supports, launch).takes(TAKES).workspace(|op, caps| workspace(op, caps, 1)),
     ];
-}
-
-const fn row<S: Simd>(name: &'static str) -> Kernel<Cpu, AttentionBwd> {
-    Kernel::new(name, supports::<S>, launch::<S>).takes(TAKES).workspace(|op, caps| workspace(op, caps, 1))
 }
 
 fn supports<S: Simd>(op: &AttentionBwd, caps: &Caps) -> Result<(), Unsupported> {
