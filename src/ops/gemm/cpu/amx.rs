@@ -11,7 +11,8 @@
 //! double and halve by phases) in a loop of products alone, 512^3 to 2048^3: rows of lhs where they lie 0.80 to 0.88 of packed
 //! ones, all loads before the products 0.91 to 0.97, blocks of 256 and 512 rows 0.90 to 1.04, KC = 256 0.86 to 1.01.
 
-use super::blocked::{self, Ahead, Lhs, Sums, Tile};
+use super::ahead::Ahead;
+use super::blocked::{self, Lhs, Sums, Tile};
 use super::{Gemm, bf16};
 use crate::backend::cpu::simd::amx::{Amx, BLOCK, Product, Registers, SIDE};
 use crate::backend::cpu::simd::{Avx512, Simd, pack_pairs};

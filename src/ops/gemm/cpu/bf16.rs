@@ -5,7 +5,8 @@
 //! its own way, so sums differ from f32's in the last bits.
 #![allow(unsafe_code)] // intrinsics, behind a check of the processor
 
-use super::blocked::{self, Ahead, Lhs, NEAR, Sums, Tile};
+use super::ahead::Ahead;
+use super::blocked::{self, Lhs, NEAR, Sums, Tile};
 use super::{Format, Gemm};
 use crate::backend::cpu::simd::{Avx512, Isa, Simd, fetch_near, pack_pairs};
 use crate::backend::cpu::{Caps, Cpu};

@@ -2,15 +2,19 @@
 //!
 //! Blocking, from the caches of a core (L1 48 KiB, L2 2 MiB; 1 MiB is enough):
 //! - A block of the result is up to 112 rows by 512 columns: 224 KiB of sums, which stay in L2 from the first step of k to the
-//!   last. Every value of rhs that comes from L3 meets 112 rows, every value of lhs 512 columns: 90 operations a byte.
+//!   last. Every value of rhs that comes from L3 meets 112 rows, every value of lhs 512 columns: 90 operations a byte. Blocks are
+//!   narrower only where threads would have to wait for each other: 16 blocks for any number of threads take 197x768x3072 8 %
+//!   longer, for each copies its rows of lhs.
 //! - KC = 512 steps of k: a tile of lhs is 32 KiB, a panel's piece of rhs 64 KiB. Both stream from L2, 14 bytes a cycle of the
 //!   48 that it gives; a tile's sums are loaded and stored every 7168 cycles.
 //! - While a piece of rhs is used, the next one is asked for, and the rows of lhs of the next block of k, a line every few steps, so
 //!   that L3 is read evenly. Asked for in one go before each tile, the requests hold up the tile's own loads: 6 % for lhs alone.
 //!   What the tile reads itself is asked for in L1 four steps ahead: without that the first multiply-adds of a step wait, 2 % of
 //!   the time.
-//! - The last step of k ends in the epilogue, tile by tile: stores wait for their lines while the next tile is computed. Sums
-//!   that are the result as they are, or with a bias, go there from the registers: by way of L1 they cost 2 to 3 %.
+//! - The last step of k ends in the epilogue, tile by tile. Lines of the result and of a residual are asked for before the tile
+//!   that ends in them: a store that misses holds up what comes after it (577x4096x1024 takes 5 % longer; asking for them
+//!   between steps gains half of that). Sums that are the result as they are, or with a bias, go there from the registers: by way
+//!   of L1 they cost 2 to 3 %.
 //! - Rows are read where they lie unless they are whole pages apart, or have to be widened. Then a block copies its own, KC steps at a
 //!   time, to rows that share no set of L1: 230 KiB in L2, once for each 512 columns. (Zen 5, f32: 2048^3 takes 2.3 % longer with
 //!   all of lhs packed beforehand, and copying takes 2.3 % longer without asking for rows ahead; with rows of 2032 values, which are
@@ -24,9 +28,10 @@
 //! 2048^3 neither. On Zen 5 (L2 1 MiB) KC of 256 and 384 are within 2 % of 512, to either side. A residual that tiles add from
 //! their registers instead of by way of L1 gains nothing.
 
+use super::ahead::{Ahead, Lines};
 use super::epilogue::{self, Direct, Epilogue, Rows};
 
-use crate::backend::cpu::simd::{Lane, Simd, fetch_line, transpose};
+use crate::backend::cpu::simd::{Lane, Simd, transpose};
 use crate::backend::cpu::{Caps, Cpu, Pool, Slots, deal};
 use crate::backend::{Backend, Launch};
 use crate::dtype::{Elem, Format};
@@ -41,13 +46,10 @@ pub(super) const KC: usize = 512;
 /// The most rows and columns of a block of the result.
 const BLOCK_ROWS: usize = 112;
 const BLOCK_COLS: usize = 512;
-/// Panels of the narrowest block, and blocks that narrower ones are made for: threads want something to share.
+/// Panels of the narrowest block that is made to give every thread something.
 const LEAST_PANELS: usize = 2;
-const ENOUGH_BLOCKS: usize = 16;
 /// The most rows of lhs packed at a time: bounds the workspace.
 pub(super) const CHUNK_ROWS: usize = 4032;
-/// Bytes that memory is asked for in.
-const LINE: usize = 64;
 /// Steps of k that a tile asks for rhs ahead, in L1.
 pub(super) const NEAR: usize = 4;
 /// Steps of lhs on their way through a transposition.
@@ -146,55 +148,6 @@ impl Sums<'_> {
     }
 }
 
-/// Requests for what is wanted after a tile, spread over its steps: its share of the next piece of rhs, then of the next rows of
-/// lhs. Tiles have it by reference: fields that are stored one by one and copied two at a time wait for every store before them,
-/// which are those of results (5 % of a product whose result is large).
-pub(super) struct Ahead {
-    line: *const u8,
-    /// Lines that follow, before those of the next row of lhs.
-    left: usize,
-    row: *const u8,
-    row_lines: usize,
-    row_stride: usize,
-    /// Steps from one request to the next.
-    pub every: usize,
-}
-
-impl Ahead {
-    /// For a tile of so many steps, `rhs` being its share.
-    fn new<R>(rhs: &[R], rows: NextRows, steps: usize) -> Ahead {
-        let (left, row_lines) = (size_of_val(rhs).div_ceil(LINE), rows.bytes.div_ceil(LINE));
-        let lines = left + rows.count * row_lines;
-        let every = (steps / lines.max(1)).max(1);
-        Ahead { line: rhs.as_ptr().cast(), left, row: rows.first, row_lines, row_stride: rows.stride, every }
-    }
-
-    /// The next line of rhs, and the number of those that are left.
-    pub fn rhs(&self) -> (*const u8, usize) {
-        (self.line, self.left)
-    }
-
-    #[inline(always)]
-    pub fn fetch(&mut self) {
-        // Where no row follows, what lies behind the share of rhs: no address is one to look up in vain.
-        if self.left == 0 && !self.row.is_null() {
-            (self.line, self.left) = (self.row, self.row_lines);
-            self.row = self.row.wrapping_add(self.row_stride);
-        }
-        fetch_line(self.line);
-        self.line = self.line.wrapping_add(LINE);
-        self.left = self.left.wrapping_sub(1);
-    }
-}
-
-/// Rows of lhs at a distance, in bytes.
-struct NextRows {
-    first: *const u8,
-    stride: usize,
-    bytes: usize,
-    count: usize,
-}
-
 /// How a product [rows, k] · [k, columns of panels] is cut.
 #[derive(Clone, Copy)]
 struct Cut {
@@ -212,12 +165,18 @@ struct Cut {
 
 impl Cut {
     /// `panels` have `nr` values for each value of k.
-    fn new<T: Tile>(rows: usize, k: usize, panels: usize) -> Cut {
+    fn new<T: Tile>(rows: usize, k: usize, panels: usize, threads: usize) -> Cut {
         let nr = 2 * T::S::LANES;
         let tiles = rows.div_ceil(T::MR);
         let row_blocks = tiles.div_ceil(BLOCK_ROWS / T::MR);
-        let most = panels.div_ceil(LEAST_PANELS);
-        let col_blocks = ENOUGH_BLOCKS.div_ceil(row_blocks.max(1)).min(most).max(panels.div_ceil(BLOCK_COLS / nr));
+        // As wide as they may be: every block reads its rows of lhs. Narrower ones only where threads would wait for the last.
+        let balanced = |blocks: usize| blocks >= 8 * threads || blocks.is_multiple_of(threads) && blocks >= 2 * threads;
+        let widest = panels.div_ceil(BLOCK_COLS / nr);
+        let narrowest = panels.div_ceil(LEAST_PANELS).max(widest);
+        let col_blocks = match threads {
+            1 => widest,
+            _ => (widest..narrowest).find(|&n| balanced(row_blocks * n)).unwrap_or(narrowest),
+        };
         let steps = k.div_ceil(T::KR);
         let depth = steps.div_ceil(steps.div_ceil(KC).max(1)).max(1).next_multiple_of(T::GROUP);
         Cut { rows, tiles, row_blocks, panels, col_blocks, steps, depth, depths: steps.div_ceil(depth).max(1) }
@@ -248,7 +207,7 @@ fn distance(cut: &Cut) -> usize {
 
 /// Packed lhs of one chunk, what threads work in, then packed rhs if it is not prepared.
 pub(super) fn workspace_bytes<T: Tile>(op: &Gemm, panels: Format, caps: &Caps) -> usize {
-    let cut = Cut::new::<T>(op.m.min(CHUNK_ROWS), op.k, 1);
+    let cut = Cut::new::<T>(op.m.min(CHUNK_ROWS), op.k, 1, caps.threads);
     let slot = slot_len::<T>(&cut).iter().sum();
     let rhs = if op.format == Format::Plain { panels.elements(op.rhs_rows(), op.k) * op.rhs.bytes() } else { 0 };
     cut.lhs_len::<T>() * 4 + Slots::bytes(caps, slot) + rhs
@@ -266,10 +225,10 @@ fn run_as<T: Tile, O: Lane>(tile: &T, op: &Gemm, panels: Format, l: &mut Launch<
     let rhs = l.input::<T::Rhs>(1);
     let nr = 2 * T::S::LANES;
     let panels_of = |n: usize| n.div_ceil(if op.gated { nr / 2 } else { nr });
-    let cut_of = |rows: usize| Cut::new::<T>(rows, op.k, panels_of(op.n));
+    let threads = Cpu::caps(l.device).threads;
+    let cut_of = |rows: usize| Cut::new::<T>(rows, op.k, panels_of(op.n), threads);
     let largest = cut_of(op.m.min(CHUNK_ROWS));
     let slot = slot_len::<T>(&largest).iter().sum();
-    let threads = Cpu::caps(l.device).threads;
     let (packed_lhs, scratch) = l.scratch::<f32>().split_at_mut(largest.lhs_len::<T>());
     let (slots, packed_rhs) = scratch.split_at_mut(threads * slot);
     let slots = Slots::new(slots, slot);
@@ -394,14 +353,14 @@ impl<T: Tile> Left<'_, T> {
     }
 
     /// What some rows have in a block of k, to be in L2 when it is copied or read.
-    fn next(&self, cut: &Cut, rows: Range<usize>, block: usize) -> NextRows {
+    fn next(&self, cut: &Cut, rows: Range<usize>, block: usize) -> Lines {
         if rows.is_empty() || matches!(self.way, Way::Packed(_)) {
-            return NextRows { first: std::ptr::null(), stride: 0, bytes: 0, count: 0 };
+            return Lines::NONE;
         }
         let (batch, first) = self.at;
         let row = self.all.part(batch, first + rows.start, self.part(cut, block));
         let stride = self.all.row_stride * size_of::<T::Source>();
-        NextRows { first: row.as_ptr().cast(), stride, bytes: size_of_val(row), count: rows.len() }
+        Lines::new(row.as_ptr(), stride, size_of_val(row), rows.len())
     }
 
     /// The elements of a row in a block of k.
@@ -504,12 +463,15 @@ fn multiply<T: Tile, O: Lane>(
             let (room, copied) = slot.split_at_mut(piece);
             let copied: &mut [T::Step] = bytemuck::cast_slice_mut(copied);
             // Neighbouring parts share panels.
-            let (rb, cb) = (part % cut.row_blocks, part / cut.row_blocks);
-            let tiles = deal(cut.tiles, cut.row_blocks, rb);
-            let columns = deal(cut.panels, cut.col_blocks, cb);
+            let place = |part: usize| {
+                let (rb, cb) = (part % cut.row_blocks, part / cut.row_blocks % cut.col_blocks);
+                (deal(cut.tiles, cut.row_blocks, rb), deal(cut.panels, cut.col_blocks, cb))
+            };
+            let (tiles, columns) = place(part);
+            let (tiles_of_next, columns_of_next) = place(part + 1);
             let rows_of = |tiles: Range<usize>| cut.rows_of(tiles.start).start..cut.rows_of(tiles.end - 1).end;
             let rows_of_part = rows_of(tiles.clone());
-            let rows_of_next = rows_of(deal(cut.tiles, cut.row_blocks, (rb + 1) % cut.row_blocks));
+            let rows_of_next = rows_of(tiles_of_next);
             let mut turn = tile.begin();
             for block in 0..cut.depths {
                 let from = block * cut.depth;
@@ -517,13 +479,16 @@ fn multiply<T: Tile, O: Lane>(
                 let (first, last) = (block == 0, block + 1 == cut.depths);
                 lhs.copy(tile, cut, rows_of_part.clone(), block, copied);
                 // What comes after this block of k: the next one, or the first of the next part.
-                let (block_after, rows_after) = if last { (0, &rows_of_next) } else { (block + 1, &rows_of_part) };
+                let (block_after, rows_after, columns_after) = match last {
+                    true => (0, &rows_of_next, &columns_of_next),
+                    false => (block + 1, &rows_of_part, &columns),
+                };
                 for panel in columns.clone() {
                     let start = panel * panel_len + from * T::KR * nr;
                     // What comes after this piece of rhs.
                     let after = match panel + 1 < columns.end {
                         true => start + panel_len,
-                        false => columns.start * panel_len + block_after * cut.depth * T::KR * nr,
+                        false => columns_after.start * panel_len + block_after * cut.depth * T::KR * nr,
                     };
                     let next = rhs.get(after..(after + count * T::KR * nr).min(rhs.len())).unwrap_or(&[]);
                     let piece = tile.piece(&rhs[start..start + count * T::KR * nr], room);
@@ -533,11 +498,15 @@ fn multiply<T: Tile, O: Lane>(
                         let number = (panel - columns.start) * tiles.len() + t - tiles.start;
                         let of_tile = deal(rows_after.len(), columns.len() * tiles.len(), number);
                         let of_tile = rows_after.start + of_tile.start..rows_after.start + of_tile.end;
-                        let mut ahead = Ahead::new(share, lhs.next(cut, of_tile, block_after), count);
                         // Sums of a single block of k never leave L1.
                         let at = if first && last { 0 } else { number };
                         let acc = &mut acc[at * T::MR * nr..][..T::MR * nr];
                         let left = panel * panel_cols;
+                        if last {
+                            epilogue::fetch(epilogue, out, rows.clone(), left, panel_cols);
+                        }
+                        let lhs_after = lhs.next(cut, of_tile, block_after);
+                        let mut ahead = Ahead::new(Lines::of(share), lhs_after, count);
                         let to =
                             if last && T::STORES { Direct::new(epilogue, out, rows.clone(), left, nr) } else { None };
                         let done = to.is_some();

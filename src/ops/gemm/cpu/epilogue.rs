@@ -1,7 +1,8 @@
 //! What happens to sums on their way out: bias, activation, gate, residual, rounding.
 #![allow(unsafe_code)] // blocks of the result are written by different threads through one pointer
 
-use crate::backend::cpu::simd::{Lane, Simd};
+use super::ahead::Lines;
+use crate::backend::cpu::simd::{Lane, Simd, fetch_line, fetch_line_to_write};
 use crate::dtype::DType;
 use crate::ops::activation::Activation;
 use crate::simd_fn;
@@ -92,6 +93,19 @@ impl<'a> Direct<'a> {
             s.store(s.add(c[r][0], bias[0]), row);
             s.store(s.add(c[r][1], bias[1]), &mut row[S::LANES..]);
         }
+    }
+}
+
+/// Asks for what a tile ends in, the result's lines and the residual's: otherwise its stores wait for them, and with them the
+/// loads and stores of the next tile.
+pub(super) fn fetch<O>(e: &Epilogue<'_>, out: &Rows<'_, O>, rows: Range<usize>, left: usize, cols: usize) {
+    let (at, cols) = (rows.start * e.n + left, cols.min(e.n - left));
+    let lines = |base: *const u8, element: usize| {
+        Lines::new(base.wrapping_add(at * element), e.n * element, cols * element, rows.len())
+    };
+    lines(out.base.cast(), size_of::<O>()).each(fetch_line_to_write);
+    if let Some(residual) = e.residual {
+        lines(residual.as_ptr().cast(), size_of::<f32>()).each(fetch_line);
     }
 }
 

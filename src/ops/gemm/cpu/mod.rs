@@ -17,6 +17,7 @@
 //!
 //! Bound: arithmetic for m above about 16, memory (the rhs, read once) below.
 
+mod ahead;
 #[cfg(target_arch = "x86_64")]
 mod amx;
 #[cfg(target_arch = "x86_64")]

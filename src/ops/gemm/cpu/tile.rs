@@ -8,7 +8,8 @@
 //! 16-bit rhs is widened a piece at a time, which all tiles of a block share.
 #![allow(unsafe_code)] // the innermost loop reads through pointers whose ranges are asserted before it
 
-use super::blocked::{Ahead, Lhs, NEAR, Sums, Tile};
+use super::ahead::Ahead;
+use super::blocked::{Lhs, NEAR, Sums, Tile};
 use crate::backend::cpu::simd::{Isa, Lane, Simd, fetch_near, widen};
 use crate::dtype::DType;
 use crate::{simd_fn, with_rows};
