@@ -7,15 +7,30 @@
 use super::{Isa, Simd};
 use half::{bf16, f16};
 use std::arch::x86_64::*;
+use std::sync::OnceLock;
 
 /// Sixteen f32 lanes.
 #[derive(Clone, Copy, Debug)]
 pub struct Avx512 {
     /// Whether the processor has AVX512_BF16, whose instruction rounds to bf16.
     rounds: bool,
+    /// Whether a division is faster than an estimate and a step of Newton's.
+    divides: bool,
 }
 
 const N: usize = 16;
+
+/// Zen 5 (family 26) divides sixteen numbers in 2.5 cycles, in units of their own; gelu_tanh takes 8 cycles a vector with it, 9.4
+/// without. Zen 4 has not been measured.
+fn divides() -> bool {
+    static DIVIDES: OnceLock<bool> = OnceLock::new();
+    *DIVIDES.get_or_init(|| {
+        let vendor = __cpuid(0);
+        let signature = __cpuid(1).eax;
+        let family = (signature >> 8 & 15) + (signature >> 20 & 255);
+        [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).concat() == b"AuthenticAMD" && family >= 26
+    })
+}
 
 #[inline(always)]
 fn mask(n: usize) -> __mmask16 {
@@ -185,11 +200,11 @@ impl Simd for Avx512 {
             && is_x86_feature_detected!("avx512vl")
             && super::Avx2::detect().is_some();
         let rounds = is_x86_feature_detected!("avx512bf16");
-        all.then_some(Avx512 { rounds })
+        all.then(|| Avx512 { rounds, divides: divides() })
     }
     #[inline(always)]
     fn exact(self) -> Self {
-        Avx512 { rounds: false }
+        Avx512 { rounds: false, ..self }
     }
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
@@ -307,11 +322,14 @@ impl Simd for Avx512 {
         unsafe { _mm512_div_ps(a, b) }
     }
     #[inline(always)]
-    fn recip(self, a: __m512) -> __m512 {
+    fn ratio(self, a: __m512, b: __m512) -> __m512 {
+        if self.divides {
+            return self.div(a, b);
+        }
         unsafe {
-            // 14 bits and a step of Newton's: three instructions where a division takes the units for ten cycles.
-            let r = _mm512_rcp14_ps(a);
-            _mm512_fmadd_ps(r, _mm512_fnmadd_ps(a, r, _mm512_set1_ps(1.0)), r)
+            // 14 bits and a step of Newton's: four instructions where a division takes the units for ten cycles.
+            let r = _mm512_rcp14_ps(b);
+            _mm512_mul_ps(a, _mm512_fmadd_ps(r, _mm512_fnmadd_ps(b, r, _mm512_set1_ps(1.0)), r))
         }
     }
     #[inline(always)]

@@ -127,10 +127,10 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
     fn div(self, a: Self::V, b: Self::V) -> Self::V;
-    /// 1/a within an epsilon, for |a| in [2^-126, 2^126].
+    /// a/b within 1.5 epsilon, for |b| in [2^-126, 2^126].
     #[inline(always)]
-    fn recip(self, a: Self::V) -> Self::V {
-        self.div(self.splat(1.0), a)
+    fn ratio(self, a: Self::V, b: Self::V) -> Self::V {
+        self.div(a, b)
     }
     /// a·b + c, in one rounding except in portable code.
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
@@ -527,7 +527,7 @@ mod tests {
             assert_eq!(get(s.fraction(a))[i], p - p.floor());
             assert_eq!(get(s.scale_floor(s.splat(1.5), a))[i], 1.5 * p.floor().exp2());
             if q != 0.0 {
-                assert!((get(s.recip(b))[i] * q - 1.0).abs() <= 2.0 * f32::EPSILON);
+                assert!((get(s.ratio(a, b))[i] * q - p).abs() <= 2.0 * f32::EPSILON * p.abs());
             }
         }
         for (x, fraction, scaled) in [
@@ -540,7 +540,9 @@ mod tests {
             assert_eq!(get(s.fraction(s.splat(x)))[0], fraction, "{x}");
             assert_eq!(get(s.scale_floor(s.splat(1.0), s.splat(x)))[0], scaled, "{x}");
         }
-        assert!(get(s.fraction(s.splat(f32::NAN)))[0].is_nan() && get(s.recip(s.splat(f32::NAN)))[0].is_nan());
+        assert!(
+            get(s.fraction(s.splat(f32::NAN)))[0].is_nan() && get(s.ratio(s.splat(1.0), s.splat(f32::NAN)))[0].is_nan()
+        );
         assert_eq!(s.sum(a), x.iter().sum::<f32>());
         let both: f32 = x.iter().zip(&y).map(|(x, y)| x * y).sum();
         assert_eq!(s.sum_four([b, a, s.mul(a, b), s.zero()]), [y.iter().sum(), x.iter().sum(), both, 0.0]);

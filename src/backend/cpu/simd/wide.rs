@@ -138,7 +138,7 @@ impl<S: Simd, const K: usize> Simd for Wide<S, K> {
         sub(a, b);
         mul(a, b);
         div(a, b);
-        recip(a);
+        ratio(a, b);
         fma(a, b, c);
         fnma(a, b, c);
         max(a, b);

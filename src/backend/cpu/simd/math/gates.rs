@@ -1,45 +1,45 @@
 //! x·σ(u) and the like: the gates that networks use as activations.
 //!
 //! Operands are clamped where the result does not change any more, to within 1e-34: so no denominator becomes infinite or
-//! subnormal, and neither exponential nor reciprocal has to look.
+//! subnormal, and neither exponential nor division has to look.
 
 use super::{exp2, poly};
 use crate::backend::cpu::simd::Simd;
 
-/// 1 / (1 + e^-u) for u in [-87, 87].
+/// x / (1 + e^-u) for u in [-87, 87].
 #[inline(always)]
-fn logistic<S: Simd>(s: S, u: S::V) -> S::V {
+fn weighed<S: Simd>(s: S, x: S::V, u: S::V) -> S::V {
     // As `exp`, of -u: n = -round(u / ln 2), g = u + n·ln 2, and a fit of e^-g.
     let n = s.round(s.mul(u, s.splat(-std::f32::consts::LOG2_E)));
     let g = s.fma(n, s.splat(-2.121_944_4e-4), s.fma(n, s.splat(0.693_359_4), u));
     let p = poly(s, g, [1.382_073_4e-3, -8.368_677e-3, 4.166_826_6e-2, -0.166_665_21, 0.499_999_94, -1.0, 1.0]);
-    s.recip(s.add(s.splat(1.0), s.scale2(p, n)))
+    s.ratio(x, s.add(s.splat(1.0), s.scale2(p, n)))
 }
 
 /// σ(x) = 1 / (1 + e^-x), within 1.2 epsilon; below -87 it is 1.6e-38.
 #[inline(always)]
 pub fn sigmoid<S: Simd>(s: S, x: S::V) -> S::V {
-    logistic(s, s.max(s.splat(-87.0), s.min(s.splat(87.0), x)))
+    weighed(s, s.splat(1.0), s.max(s.splat(-87.0), s.min(s.splat(87.0), x)))
 }
 
 /// x·σ(x), within 1.5 epsilon; below -87 it is -1.4e-36.
 #[inline(always)]
 pub fn silu<S: Simd>(s: S, x: S::V) -> S::V {
     let x = s.max(s.splat(-87.0), x);
-    s.mul(x, logistic(s, s.min(s.splat(87.0), x)))
+    weighed(s, x, s.min(s.splat(87.0), x))
 }
 
-/// 1 / (1 + 2^u) for u up to 126. Rounding u costs |u| epsilons where the result is small, which a factor makes good.
+/// x / (1 + 2^u) for u up to 126. Rounding u costs |u| epsilons where the result is small, which a factor makes good.
 #[inline(always)]
-fn logistic2<S: Simd>(s: S, u: S::V) -> S::V {
-    s.recip(s.add(s.splat(1.0), exp2(s, u)))
+fn weighed2<S: Simd>(s: S, x: S::V, u: S::V) -> S::V {
+    s.ratio(x, s.add(s.splat(1.0), exp2(s, u)))
 }
 
 /// x·σ(1.702·x), within 1.2 epsilon of |x|.
 #[inline(always)]
 pub fn quick_gelu<S: Simd>(s: S, x: S::V) -> S::V {
     let x = s.max(s.splat(-51.0), x);
-    s.mul(x, logistic2(s, s.mul(x, s.splat(-2.455_467))))
+    weighed2(s, x, s.mul(x, s.splat(-2.455_467)))
 }
 
 /// x·(1 + erf(x/√2))/2, within 1.9 epsilon of |x|.
@@ -53,7 +53,7 @@ pub fn gelu_erf<S: Simd>(s: S, x: S::V) -> S::V {
     let p = poly(s, t, [2.238_337_9e-8, 6.290_717_5e-6, 1.682_952_1e-4, 4.673_552_2e-3, 3.386_134e-2, 0.398_942_3]);
     let q = poly(s, t, [1.182_241_4e-6, 7.316_914e-5, 1.881_867_2e-3, 2.863_973e-2, 0.251_544_12, 1.0]);
     let half = s.splat(0.5);
-    let z = s.max(s.splat(-0.5), s.min(half, s.mul(s.mul(c, p), s.recip(q))));
+    let z = s.max(s.splat(-0.5), s.min(half, s.ratio(s.mul(c, p), q)));
     s.mul(x, s.add(half, z))
 }
 
@@ -63,5 +63,5 @@ pub fn gelu_tanh<S: Simd>(s: S, x: S::V) -> S::V {
     // (1 + tanh v)/2 = σ(2v): the sum would cancel where x is negative. The constants are -2√(2/π)·log2 e and 0.044715 times it.
     let x = s.max(s.splat(-9.8), x);
     let u = s.fma(s.mul(x, x), s.splat(-0.102_943_24), s.splat(-2.302_208_2));
-    s.mul(x, logistic2(s, s.mul(x, u)))
+    weighed2(s, x, s.mul(x, u))
 }

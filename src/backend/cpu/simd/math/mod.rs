@@ -97,7 +97,7 @@ pub fn tanh<S: Simd>(s: S, x: S::V) -> S::V {
     let t = s.mul(a, a);
     let p = poly(s, t, [1.331_881_1e-8, 2.058_328_8e-5, 3.494_022_6e-3, 0.133_797_08, 1.0]);
     let q = poly(s, t, [7.761_911e-7, 3.283_073_2e-4, 2.587_103e-2, 0.467_130_24, 1.0]);
-    let y = s.min(one, s.mul(s.mul(a, p), s.recip(q)));
+    let y = s.min(one, s.ratio(s.mul(a, p), q));
     s.copysign(s.select_lt(s.splat(9.02), a, one, y), x)
 }
 
@@ -113,7 +113,7 @@ pub fn erf<S: Simd>(s: S, x: S::V) -> S::V {
         [2.025_912_2e-6, 2.846_853_7e-4, 3.808_086e-3, 5.287_521e-2, 0.191_548_65, std::f32::consts::FRAC_2_SQRT_PI],
     );
     let q = poly(s, t, [3.783_172_4e-5, 1.170_706_2e-3, 1.505_493_7e-2, 0.114_558_92, 0.503_088_24, 1.0]);
-    let y = s.min(one, s.mul(s.mul(a, p), s.recip(q)));
+    let y = s.min(one, s.ratio(s.mul(a, p), q));
     s.copysign(s.select_lt(s.splat(3.93), a, one, y), x)
 }
 
