@@ -66,17 +66,16 @@ fn launch<S: Simd>(_: &Kernel<Cpu, Softmax>, op: &Softmax, l: &mut Launch<'_, Cp
             let (mut kept, mut ahead, mut behind) = (&mut kept[..len], &mut ahead[..len], behind);
             let row_of = |j: usize| &x[(i * rows + j) * stride..][..op.cols];
             let count = out.len() / op.cols;
-            let mut largest = look(s, row_of(0), kept);
-            let mut before = None;
+            let (mut largest, mut before) = (f32::NEG_INFINITY, None);
             for (j, out) in out.chunks_exact_mut(op.cols).enumerate() {
-                if j > 0 && !together {
+                if j == 0 || !together {
                     largest = look(s, row_of(j), kept);
                 }
                 let next = (together && j + 1 < count).then(|| Next { x: row_of(j + 1), kept: &mut *ahead });
                 let after = row_of(j).as_ptr().wrapping_add(if together { 2 * stride } else { stride });
                 let lines = (streams || !together).then_some([after, out.as_ptr()]);
-                let (scale, m) = weigh_row(s, row_of(j), largest, kept, next, before, lines, streams);
-                largest = m;
+                let scale;
+                (scale, largest) = weigh_row(s, row_of(j), largest, kept, next, before, lines, streams);
                 // Two buffers take turns where no row is looked at ahead: three would not stay in L1.
                 (kept, ahead, behind) = if together { (ahead, behind, kept) } else { (behind, ahead, kept) };
                 let row = Weighed { weights: behind, scale, out };
@@ -120,8 +119,8 @@ simd_fn! {
 }
 
 simd_fn! {
-    /// The weights of a row, to `kept`, which has room for it in whole wide vectors, and their scale; on the way the next row's
-    /// maximum, and the row before is written.
+    /// The weights of a row, to `kept`, which has room for it in whole wide vectors; on the way the row before is written. Returns
+    /// the weights' scale and the next row's maximum.
     fn weigh_row[S, T: Lane](s, x: &[T], largest: f32, kept: &mut [f32], next: Option<Next<'_, T>>, before: Option<Weighed<'_, T>>, lines: Option<[*const T; 2]>, streams: bool) -> (f32, f32) {
         if S::IS_ROOMY && x.len() >= WIDTH * S::LANES {
             weigh(Wide::<S, WIDTH>(s), s, x, largest, kept, next, before, lines, streams)
