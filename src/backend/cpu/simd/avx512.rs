@@ -32,6 +32,14 @@ fn divides() -> bool {
     })
 }
 
+#[cfg(test)]
+impl Avx512 {
+    /// As on a processor that divides fast, or does not.
+    pub fn with_division(self, divides: bool) -> Self {
+        Avx512 { divides, ..self }
+    }
+}
+
 #[inline(always)]
 fn mask(n: usize) -> __mmask16 {
     assert!(n <= N);

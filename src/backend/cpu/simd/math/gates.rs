@@ -42,7 +42,7 @@ pub fn quick_gelu<S: Simd>(s: S, x: S::V) -> S::V {
     weighed2(s, x, s.mul(x, s.splat(-2.455_467)))
 }
 
-/// x·(1 + erf(x/√2))/2, within 1.9 epsilon of |x|.
+/// x·(1 + erf(x/√2))/2, within 2.2 epsilon of |x|.
 #[inline(always)]
 pub fn gelu_erf<S: Simd>(s: S, x: S::V) -> S::V {
     // x·(1/2 + z), where z = erf(x/√2)/2 = x·P(x²)/Q(x²) is the fraction of `erf` with its coefficients scaled. From 5.6 on

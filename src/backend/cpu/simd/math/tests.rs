@@ -123,8 +123,8 @@ fn worst<S: Simd>(s: S, f: F, xs: &[f32], of: Of) -> (f64, f32) {
     worst
 }
 
-fn accuracy<S: Simd>() {
-    let Some(s) = S::detect() else { return };
+fn accuracy<S: Simd>(s: S) {
+    let mut found = Vec::new();
     for (f, low, high, of, bound) in [
         (Exp2, -126.0, 127.4, Of::Value, 0.8),
         (Exp2Short, -126.0, 127.4, Of::Value, 26.0),
@@ -141,8 +141,8 @@ fn accuracy<S: Simd>() {
         (Silu, -8.0, 8.0, Of::Value, 1.5),
         (QuickGelu, -60.0, 60.0, Of::X, 1.2),
         (QuickGelu, -6.0, 6.0, Of::X, 1.2),
-        (GeluErf, -60.0, 60.0, Of::X, 1.9),
-        (GeluErf, -6.0, 6.0, Of::X, 1.9),
+        (GeluErf, -60.0, 60.0, Of::X, 2.2),
+        (GeluErf, -6.0, 6.0, Of::X, 2.2),
         (GeluTanh, -60.0, 60.0, Of::X, 1.2),
         (GeluTanh, -6.0, 6.0, Of::X, 1.2),
         (SiluSlope, -200.0, 200.0, Of::One, 2.0),
@@ -158,12 +158,14 @@ fn accuracy<S: Simd>() {
     ] {
         let xs: Vec<f32> = grid(low, high).into_iter().filter(|&x| f != Ln || x > 0.0).collect();
         let (error, at) = worst(s, f, &xs, of);
-        assert!(error <= bound, "{:?} {f:?}: {error} at {at}", S::ISA);
+        if error.is_nan() || error > bound {
+            found.push(format!("{:?} {f:?}: {error} at {at}", S::ISA));
+        }
     }
+    assert!(found.is_empty(), "{found:#?}");
 }
 
-fn ends<S: Simd>() {
-    let Some(s) = S::detect() else { return };
+fn ends<S: Simd>(s: S) {
     let inf = f32::INFINITY;
     let get = |f: F, x: f32| {
         let mut y = [0.0];
@@ -208,22 +210,26 @@ fn ends<S: Simd>() {
     }
 }
 
+/// Calls a function with every instruction set, and with either way to divide.
+macro_rules! on_each {
+    ($f:ident) => {{
+        Portable::detect().into_iter().for_each($f);
+        #[cfg(target_arch = "x86_64")]
+        {
+            Avx2::detect().into_iter().for_each($f);
+            Avx512::detect()
+                .into_iter()
+                .for_each(|s| [false, true].map(|d| s.with_division(d)).into_iter().for_each($f));
+        }
+    }};
+}
+
 #[test]
 fn functions_are_as_accurate_as_documented() {
-    accuracy::<Portable>();
-    #[cfg(target_arch = "x86_64")]
-    {
-        accuracy::<Avx2>();
-        accuracy::<Avx512>();
-    }
+    on_each!(accuracy);
 }
 
 #[test]
 fn functions_end_where_they_should() {
-    ends::<Portable>();
-    #[cfg(target_arch = "x86_64")]
-    {
-        ends::<Avx2>();
-        ends::<Avx512>();
-    }
+    on_each!(ends);
 }
