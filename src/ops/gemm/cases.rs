@@ -14,6 +14,7 @@ pub fn cases() -> Vec<Case<Gemm>> {
         "m=14,n=32,k=256,format=panels32x1,residual=true",
         "m=15,n=33,k=257,format=panels32x1,bias=true,activation=gelu_tanh,residual=true",
         "m=29,n=95,k=600,bias=true,activation=quick_gelu,residual=true",
+        "m=23,n=70,k=700,bias=true,activation=silu,residual=true",
         "m=50,n=70,k=30,format=panels16x1,activation=tanh",
         "m=19,n=70,k=64,activation=sigmoid,out=bf16",
         "m=230,n=66,k=40",
