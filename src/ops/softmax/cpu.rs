@@ -8,7 +8,7 @@
 //! another's last sum (577 x 1024 f32 takes 20 % longer pass by pass). Longer rows are written on the way of the next row's
 //! exponentials. Between passes a row lies in a buffer of f32, so that 16-bit rows are widened once and their exponentials made
 //! once, and summed before they are rounded; those are of 18 bits, others of 24. With AVX-512 four vectors are under way at a
-//! time (one or two 15 to 25 % longer, six 25 %). Rows are spread over threads in chunks of about 16 KiB of output or 16 rows; a
+//! time (one takes 20 % longer, two 8 %, eight 15 %). Rows are spread over threads in chunks of about 16 KiB of output or 16 rows; a
 //! row is never split. Results beyond the caches are streamed.
 //!
 //! Bound: memory (one read, one write); the exponential costs 15 instructions per vector, 13 for 16 bits, and rounding to
