@@ -167,17 +167,30 @@ fn gather<S: Simd, T: Lane>(s: S, x: &[T], walk: &Walk, i: usize, first: usize, 
 simd_fn! {
     /// The function over a block: wide vectors, and what is left in single ones.
     fn block[S, I: Lane, O: Lane](s, kind: Kind, numbers: [f32; 2], operands: [&[I]; 3], streams: bool, out: &mut [O]) {
-        let width = if kind == Kind::GeluTanh { 2 * WIDTH } else { WIDTH };
-        let whole = if S::IS_ROOMY { out.len() - out.len() % (width * S::LANES) } else { 0 };
-        let (wide, in_wide) = (&mut out[..whole], operands.map(|x| &x[..whole.min(x.len())]));
-        match kind {
-            _ if !S::IS_ROOMY => {}
+        let whole = match kind {
+            _ if !S::IS_ROOMY => 0,
             // One chain of 19 instructions: with four vectors it takes 12 % longer. Others lack the registers.
-            Kind::GeluTanh => apply(Wide::<S, { 2 * WIDTH }>(s), Kind::GeluTanh, numbers, in_wide, streams, wide),
-            _ => apply(Wide::<S, WIDTH>(s), kind, numbers, in_wide, streams, wide),
-        }
+            Kind::GeluTanh => apply_wide::<S, I, O, { 2 * WIDTH }>(s, Kind::GeluTanh, numbers, operands, streams, out),
+            _ => apply_wide::<S, I, O, WIDTH>(s, kind, numbers, operands, streams, out),
+        };
         apply(s, kind, numbers, operands.map(|x| &x[whole.min(x.len())..]), false, &mut out[whole..]);
     }
+}
+
+/// What fills groups of `K` vectors; returns its length.
+#[inline(always)]
+fn apply_wide<S: Simd, I: Lane, O: Lane, const K: usize>(
+    s: S,
+    kind: Kind,
+    numbers: [f32; 2],
+    operands: [&[I]; 3],
+    streams: bool,
+    out: &mut [O],
+) -> usize {
+    let whole = out.len() - out.len() % (K * S::LANES);
+    let operands = operands.map(|x| &x[..whole.min(x.len())]);
+    apply(Wide::<S, K>(s), kind, numbers, operands, streams, &mut out[..whole]);
+    whole
 }
 
 /// The loops are a macro's and not a closure's: a closure that the compiler chose not to inline would be compiled without

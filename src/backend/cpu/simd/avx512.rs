@@ -5,6 +5,7 @@
 #![allow(clippy::undocumented_unsafe_blocks)]
 
 use super::{Isa, Simd};
+use crate::backend::cpu::cpuinfo;
 use half::{bf16, f16};
 use std::arch::x86_64::*;
 use std::sync::OnceLock;
@@ -25,10 +26,8 @@ const N: usize = 16;
 fn divides() -> bool {
     static DIVIDES: OnceLock<bool> = OnceLock::new();
     *DIVIDES.get_or_init(|| {
-        let vendor = __cpuid(0);
-        let signature = __cpuid(1).eax;
-        let family = (signature >> 8 & 15) + (signature >> 20 & 255);
-        [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).concat() == b"AuthenticAMD" && family >= 26
+        let family = cpuinfo("cpu family").and_then(|f| f.parse::<u32>().ok());
+        cpuinfo("vendor_id").is_some_and(|v| v == "AuthenticAMD") && family.is_some_and(|f| f >= 26)
     })
 }
 

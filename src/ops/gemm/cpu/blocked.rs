@@ -171,13 +171,12 @@ impl Cut {
         let tiles = rows.div_ceil(T::MR);
         let row_blocks = tiles.div_ceil(BLOCK_ROWS / T::MR);
         // As wide as they may be: every block reads its rows of lhs. Narrower ones only where threads would wait for the last.
-        let balanced = |blocks: usize| blocks >= 8 * threads || blocks.is_multiple_of(threads) && blocks >= 2 * threads;
+        let balanced = |blocks: usize| {
+            threads == 1 || blocks >= 8 * threads || blocks.is_multiple_of(threads) && blocks >= 2 * threads
+        };
         let widest = panels.div_ceil(BLOCK_COLS / nr);
         let narrowest = panels.div_ceil(LEAST_PANELS).max(widest);
-        let col_blocks = match threads {
-            1 => widest,
-            _ => (widest..narrowest).find(|&n| balanced(row_blocks * n)).unwrap_or(narrowest),
-        };
+        let col_blocks = (widest..narrowest).find(|&n| balanced(row_blocks * n)).unwrap_or(narrowest);
         let steps = k.div_ceil(T::KR);
         // A remainder of less than a quarter of a block is spread over the others.
         let depths = ((steps + KC - KC / 4 - 1) / KC).max(1);
