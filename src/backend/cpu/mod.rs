@@ -1,11 +1,13 @@
 //! The CPU: aligned host memory, a thread pool and three vector instruction sets.
 
+mod aligned;
 mod buffer;
 mod pool;
 pub mod probe;
 mod share;
 pub mod simd;
 
+pub use aligned::{Aligned, Scratch};
 pub use buffer::{ALIGNMENT, Buffer, MappedBytes};
 pub use pool::Pool;
 pub use share::{Slots, deal};

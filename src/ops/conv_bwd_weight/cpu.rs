@@ -16,7 +16,7 @@
 
 use super::ConvBwdWeight;
 use crate::backend::cpu::simd::{MAX_LANES, Simd};
-use crate::backend::cpu::{Caps, Cpu, Pool, Slots};
+use crate::backend::cpu::{Caps, Cpu, Pool, Scratch, Slots};
 use crate::backend::{Kernel, Kernels, Launch};
 use crate::error::{Result, Unsupported};
 use crate::layout::Takes;
@@ -274,7 +274,7 @@ fn direct<S: Simd>(_: &Kernel<Cpu, ConvBwdWeight>, op: &ConvBwdWeight, l: &mut L
         // The last tap again where eight do not divide them; what comes of it is not stored.
         let padded = taps.next_multiple_of(TAPS);
         let len = padded * S::LANES;
-        let mut sums = vec![0f32; channels.len() * rows * len];
+        let mut sums = Scratch::new(channels.len() * rows * len);
         for b in 0..boxes.count() {
             let (first, extent) = boxes.region(b, op.geometry().outputs());
             let count = extent.iter().product::<usize>();

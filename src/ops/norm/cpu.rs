@@ -15,7 +15,7 @@
 
 use super::{BIAS, Norm, RESIDUAL, SCALE, SHIFT, WEIGHT, X};
 use crate::backend::cpu::simd::{Lane, MAX_LANES, Simd, Wide, fetch_near, stream_end};
-use crate::backend::cpu::{Caps, Cpu};
+use crate::backend::cpu::{Caps, Cpu, Scratch};
 use crate::backend::{Backend, Launch};
 use crate::dtype::DType;
 use crate::error::{Result, Unsupported};
@@ -80,7 +80,7 @@ fn all_rows<S: Simd, T: Lane, U: Lane>(s: S, n: &Norm, l: &mut Launch<'_, Cpu>) 
     let streams = Cpu::caps(l.device).streams(size_of_val(out));
     let (rows, per_group) = ((PART / cols).max(1), n.rows / n.groups);
     let part = |first: usize, out: &mut [U], mut sum: Option<&mut [f32]>| {
-        let mut kept = vec![0f32; cols.next_multiple_of(WIDTH * S::LANES)];
+        let mut kept = Scratch::new(cols.next_multiple_of(WIDTH * S::LANES));
         let mut combined = Combined { group: usize::MAX, gain: Vec::new(), offset: Vec::new() };
         for (j, out) in out.chunks_exact_mut(cols).enumerate() {
             let i = first + j;

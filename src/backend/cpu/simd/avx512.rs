@@ -45,6 +45,19 @@ fn mask(n: usize) -> __mmask16 {
     ((1u32 << n) - 1) as __mmask16
 }
 
+/// Round down, of `vreduceps`.
+const FLOOR: i32 = 1;
+
+/// ⌊a·2^BITS⌋ in the lowest bits: those of the sum with a number whose last place is 2^-BITS.
+#[inline(always)]
+fn place<const BITS: u32>(a: __m512) -> __m512i {
+    let large = 1.5 * ((1 << (23 - BITS)) as f32);
+    unsafe {
+        let sum = _mm512_add_round_ps::<{ _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC }>(a, _mm512_set1_ps(large));
+        _mm512_castps_si512(sum)
+    }
+}
+
 /// Bits whose upper halves are the nearest bf16, ties to even: 0x7fff is added, and one more where the lowest kept bit is
 /// set; a NaN is made quiet instead.
 #[inline(always)]
@@ -378,7 +391,25 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     fn fraction(self, a: __m512) -> __m512 {
-        unsafe { _mm512_reduce_ps::<1>(a) }
+        unsafe { _mm512_reduce_ps::<FLOOR>(a) }
+    }
+    #[inline(always)]
+    fn fraction16(self, a: __m512) -> __m512 {
+        unsafe { _mm512_reduce_ps::<{ 4 << 4 | FLOOR }>(a) }
+    }
+    #[inline(always)]
+    fn lookup<const K: usize>(self, tables: [&[f32; 32]; K], a: __m512) -> [__m512; K] {
+        let place = place::<0>(a);
+        let mut values = [self.zero(); K];
+        for (value, table) in values.iter_mut().zip(tables) {
+            let [low, high] = [self.load(table), self.load(&table[N..])];
+            *value = unsafe { _mm512_permutex2var_ps(low, place, high) };
+        }
+        values
+    }
+    #[inline(always)]
+    fn lookup16(self, table: &[f32; 16], a: __m512) -> __m512 {
+        unsafe { _mm512_permutexvar_ps(place::<4>(a), self.load(table)) }
     }
     #[inline(always)]
     fn scale2(self, p: __m512, n: __m512) -> __m512 {

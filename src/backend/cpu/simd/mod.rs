@@ -59,8 +59,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
     const LANES: usize;
     /// A vector of `LANES` f32.
     type V: Copy;
-    /// Whether there are registers for several vectors under way at a time ([`Wide`]), and reason to read 16-bit operands where
-    /// they lie. Elsewhere neither gains much, and each is another copy of every function to compile.
+    /// Whether there are registers for several vectors under way at a time ([`Wide`]) and for tables ([`Simd::lookup`]), and
+    /// reason to read 16-bit operands where they lie. Elsewhere neither gains much, and each is another copy of every function to
+    /// compile.
     const IS_ROOMY: bool = matches!(Self::ISA, Isa::Avx512);
 
     /// The proof that the processor has this instruction set.
@@ -153,6 +154,27 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn fraction(self, a: Self::V) -> Self::V {
         let a = within_exponents(self, a);
         self.sub(a, floor(self, a))
+    }
+    /// The same of sixteenths: in [0, 1/16].
+    #[inline(always)]
+    fn fraction16(self, a: Self::V) -> Self::V {
+        self.mul(self.fraction(self.mul(within_exponents(self, a), self.splat(16.0))), self.splat(1.0 / 16.0))
+    }
+    /// For each lane the value of a table whose place, modulo its length, is ⌊a⌋; any of them where |a| is 2^21 or more.
+    #[inline(always)]
+    fn lookup<const N: usize>(self, tables: [&[f32; 32]; N], a: Self::V) -> [Self::V; N] {
+        let mut places = [0.0; MAX_LANES];
+        self.store(floor(self, a), &mut places);
+        tables.map(|table| {
+            let values = places.map(|place| table[place as i32 as usize % 32]);
+            self.load(&values)
+        })
+    }
+    /// The same of sixteen values whose place is ⌊16·a⌋.
+    #[inline(always)]
+    fn lookup16(self, table: &[f32; 16], a: Self::V) -> Self::V {
+        let twice = std::array::from_fn(|i| table[i % 16]);
+        self.lookup([&twice], self.mul(a, self.splat(16.0)))[0]
     }
     /// p·2^⌊a⌋ for p in [1, 2]; 0 where a is below -126, infinity from 128 on.
     #[inline(always)]

@@ -148,10 +148,26 @@ impl<S: Simd, const K: usize> Simd for Wide<S, K> {
         copysign(magnitude, sign);
         round(a);
         fraction(a);
+        fraction16(a);
         scale2(p, n);
         scale_floor(p, a);
         select_lt(a, b, yes, no);
         swap_pairs(a);
+    }
+    #[inline(always)]
+    fn lookup<const N: usize>(self, tables: [&[f32; 32]; N], a: Self::V) -> [Self::V; N] {
+        let mut values = [a; N];
+        for i in 0..K {
+            let found = self.0.lookup(tables, a[i]);
+            for t in 0..N {
+                values[t][i] = found[t];
+            }
+        }
+        values
+    }
+    #[inline(always)]
+    fn lookup16(self, table: &[f32; 16], a: Self::V) -> Self::V {
+        each!(self, |i| self.0.lookup16(table, a[i]))
     }
     #[inline(always)]
     fn split2(self, a: Self::V) -> (Self::V, Self::V) {

@@ -12,8 +12,8 @@
 //! would be the next step. From 3 rows on arithmetic.
 
 use super::{Boxes, Lines, Product, Sink, store::Places};
-use crate::backend::cpu::Pool;
 use crate::backend::cpu::simd::Simd;
+use crate::backend::cpu::{Pool, Scratch};
 use crate::simd_fn;
 
 /// Outputs of a box.
@@ -44,7 +44,7 @@ pub fn direct<S: Simd>(s: S, p: &Product<'_>, pool: &Pool, out: &Sink<'_>) {
             let [planes, heights] = lines.pitch;
             let used = ((extent[0] - 1) * planes + extent[1] - 1) * heights + extent[2];
             let len = used.next_multiple_of(VECTORS * S::LANES);
-            let mut sums = vec![0f32; p.rows * len];
+            let mut sums = Scratch::new(p.rows * len);
             let taps = window.taps();
             let mut weight = vec![0f32; p.rows * taps];
             for group in groups.clone() {

@@ -9,6 +9,7 @@
 //! Points that are zero are written once, before the first channel.
 
 use super::{Axis, Floats, Padding, Window};
+use crate::backend::cpu::Scratch;
 use crate::backend::cpu::simd::Simd;
 use crate::simd_fn;
 use std::ops::Range;
@@ -81,7 +82,7 @@ pub struct Lines {
     pub taps: Vec<usize>,
     /// Lines of a plane, places of a line.
     pub pitch: [usize; 2],
-    pub data: Vec<f32>,
+    pub data: Scratch,
     tracks: [Track; 2],
     pieces: Vec<Piece>,
     /// Sections of the width, and places of a section.
@@ -101,7 +102,7 @@ impl Lines {
                 taps.extend(w.places.iter().map(|&(ws, wi)| (section + ws) * volume + (di * h.len + hi) * w.len + wi));
             }
         }
-        let data = vec![0.0; d.sections() * h.sections() * sections * volume + SLACK];
+        let data = Scratch::new(d.sections() * h.sections() * sections * volume + SLACK);
         Lines { taps, pitch, data, pieces: pieces(&w), tracks: [d, h], sections, volume }
     }
 

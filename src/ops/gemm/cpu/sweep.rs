@@ -9,7 +9,7 @@
 
 use super::epilogue::{self, Epilogue, Rows};
 use crate::backend::cpu::simd::{Lane, MAX_LANES, Simd, fetch_near};
-use crate::backend::cpu::{Caps, Cpu};
+use crate::backend::cpu::{Aligned, Caps, Cpu};
 use crate::backend::{Kernel, Launch};
 use crate::dtype::Format;
 use crate::error::{Result, Unsupported};
@@ -55,9 +55,9 @@ fn run<S: Simd, L: Lane, R: Lane, O: Lane>(s: S, op: &Gemm, l: &mut Launch<'_, C
         let right = (left + COLUMNS).min(op.n);
         let rhs = Columns { values: rhs, from: b * rs[0], column: rs[1], step: rs[2] };
         let value = |row: usize, p: usize| lhs[b * ls[0] + row * ls[1] + p * ls[2]].to_f64() as f32;
-        let mut acc = [0f32; MOST_ROWS * 2 * COLUMNS];
+        let mut acc = Aligned([0f32; MOST_ROWS * 2 * COLUMNS]);
         let panel = if op.gated { S::LANES } else { 2 * S::LANES };
-        let acc = &mut acc[..(right - left).div_ceil(panel) * op.m * 2 * S::LANES];
+        let acc = &mut acc.0[..(right - left).div_ceil(panel) * op.m * 2 * S::LANES];
         for from in (0..op.k).step_by(STEPS) {
             let count = STEPS.min(op.k - from);
             let mut x = [[0f32; STEPS]; MOST_ROWS];
