@@ -50,6 +50,7 @@ mod tests {
             assert!(scratch.len() == len && scratch.iter().all(|&v| v == 0.0));
             assert_eq!(scratch.as_ptr() as usize % ALIGNMENT, 0);
         }
-        assert_eq!(&raw const Aligned([0f32; 3]) as usize % ALIGNMENT, 0);
+        let array = Aligned([0f32; 3]);
+        assert_eq!(array.0.as_ptr() as usize % ALIGNMENT, 0);
     }
 }
