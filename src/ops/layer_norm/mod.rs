@@ -96,7 +96,7 @@ fn supports<S: Simd>(_: &LayerNorm, caps: &Caps) -> Result<(), Unsupported> {
 }
 
 fn launch<S: Simd>(_: &Kernel<Cpu, LayerNorm>, op: &LayerNorm, l: &mut Launch<'_, Cpu>) -> Result<()> {
-    norm::cpu::launch::<S>(&op.norm(), l)
+    norm::cpu::launch::<S, true>(&op.norm(), l)
 }
 
 /// Layer norm over the last dimension, in the dtype of `x`; `weight` and `bias` are f32 `[cols]`.

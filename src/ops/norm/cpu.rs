@@ -30,6 +30,8 @@ pub const TAKES: &[Takes] = &[Takes::Rows, Takes::Contiguous, Takes::Contiguous,
 const PART: usize = 8192;
 /// Vectors under way at a time.
 const WIDTH: usize = 4;
+/// Rows under way at a time, where they are short.
+const TOGETHER: usize = 2;
 
 pub fn supports<S: Simd>(caps: &Caps) -> Result<(), Unsupported> {
     caps.has(S::ISA)
@@ -53,21 +55,22 @@ impl<'a, T: Lane> Rows<'a, T> {
         &self.values[i * self.stride..][..self.cols]
     }
 
-    /// Where a row begins, to be brought closer; there need not be one.
-    fn soon(&self, i: usize) -> *const T {
-        self.values.as_ptr().wrapping_add(i * self.stride)
+    /// Where rows begin, to be brought closer; there need not be any.
+    fn soon<const R: usize>(&self, i: usize) -> [*const T; R] {
+        std::array::from_fn(|r| self.values.as_ptr().wrapping_add((i + r) * self.stride))
     }
 }
 
-pub fn launch<S: Simd>(n: &Norm, l: &mut Launch<'_, Cpu>) -> Result<()> {
+/// `CENTRED` is the problem's: known to the compiler, no loop asks for it.
+pub fn launch<S: Simd, const CENTRED: bool>(n: &Norm, l: &mut Launch<'_, Cpu>) -> Result<()> {
     let s = S::detect().expect("supports() has checked it");
     if n.rows * n.cols > 0 {
-        with_lane!(n.dtype, T => with_lane!(n.out, U => all_rows::<S, T, U>(s, n, l)));
+        with_lane!(n.dtype, T => with_lane!(n.out, U => all_rows::<S, T, U, CENTRED>(s, n, l)));
     }
     Ok(())
 }
 
-fn all_rows<S: Simd, T: Lane, U: Lane>(s: S, n: &Norm, l: &mut Launch<'_, Cpu>) {
+fn all_rows<S: Simd, T: Lane, U: Lane, const CENTRED: bool>(s: S, n: &Norm, l: &mut Launch<'_, Cpu>) {
     let cols = n.cols;
     let Some(x) = Rows::<T>::of(l, X, cols) else { return };
     let affine = Affine {
@@ -77,21 +80,30 @@ fn all_rows<S: Simd, T: Lane, U: Lane>(s: S, n: &Norm, l: &mut Launch<'_, Cpu>) 
     };
     let residual = Rows::<f32>::of(l, RESIDUAL, cols);
     let (Some(out), sum) = (l.output::<U>(0), l.output::<f32>(1)) else { return };
-    let streams = Cpu::caps(l.device).streams(size_of_val(out));
+    let caps = Cpu::caps(l.device);
+    let streams = caps.streams(size_of_val(out));
     let (rows, per_group) = ((PART / cols).max(1), n.rows / n.groups);
+    // Rows of which four fit into L1 are worked on two at a time, where memory leaves something to gain: the end of one's sums is
+    // hidden by the other's.
+    let fit = 4 * cols * size_of::<f32>() <= caps.cache_bytes[0];
+    let together = if fit && (CENTRED || T::DTYPE != DType::F32) { TOGETHER } else { 1 };
     let part = |first: usize, out: &mut [U], mut sum: Option<&mut [f32]>| {
-        let mut kept = Scratch::new(cols.next_multiple_of(WIDTH * S::LANES));
+        let mut kept = Scratch::new(together * cols.next_multiple_of(WIDTH * S::LANES));
         let mut combined = Combined { group: usize::MAX, gain: Vec::new(), offset: Vec::new() };
-        for (j, out) in out.chunks_exact_mut(cols).enumerate() {
-            let i = first + j;
-            let (gain, offset) = affine.of_group(i / per_group, cols, &mut combined);
-            match (residual, sum.as_deref_mut()) {
-                (Some(residual), Some(sum)) => {
-                    let sum = &mut sum[j * cols..(j + 1) * cols];
-                    add_row(s, x.row(i), residual.row(i), sum);
-                    norm_row(s, sum, residual.soon(i + 1), n, gain, offset, &mut kept, streams, out);
-                }
-                _ => norm_row(s, x.row(i), x.soon(i + 1), n, gain, offset, &mut kept, streams, out),
+        let (count, mut done) = (out.len() / cols, 0);
+        while done < count {
+            let i = first + done;
+            let group = i / per_group;
+            let (gain, offset) = affine.of_group(group, cols, &mut combined);
+            let sum = sum.as_deref_mut().map(|sum| &mut sum[done * cols..]);
+            let (out, kept) = (&mut out[done * cols..], &mut *kept);
+            let (operands, then) = (Operands { x, residual, sum }, Then { eps: n.eps.0, gain, offset, streams });
+            if together == TOGETHER && done + TOGETHER <= count && (i + TOGETHER - 1) / per_group == group {
+                operands.norm::<S, U, TOGETHER, CENTRED>(s, i, then, kept, &mut out[..TOGETHER * cols]);
+                done += TOGETHER;
+            } else {
+                operands.norm::<S, U, 1, CENTRED>(s, i, then, kept, &mut out[..cols]);
+                done += 1;
             }
         }
         if streams {
@@ -105,11 +117,54 @@ fn all_rows<S: Simd, T: Lane, U: Lane>(s: S, n: &Norm, l: &mut Launch<'_, Cpu>) 
     }
 }
 
+/// What is normalised: rows of `x`, to which those of `residual` are added first, into `sum`.
+struct Operands<'a, 's, T> {
+    x: Rows<'a, T>,
+    residual: Option<Rows<'a, f32>>,
+    sum: Option<&'s mut [f32]>,
+}
+
+impl<T: Lane> Operands<'_, '_, T> {
+    /// Rows `i` and following.
+    fn norm<S: Simd, U: Lane, const R: usize, const CENTRED: bool>(
+        self,
+        s: S,
+        i: usize,
+        then: Then<'_>,
+        kept: &mut [f32],
+        out: &mut [U],
+    ) {
+        let Operands { x, residual, sum } = self;
+        match (residual, sum) {
+            (Some(residual), Some(sum)) => {
+                for (r, sum) in sum.chunks_exact_mut(x.cols).enumerate().take(R) {
+                    add_row(s, x.row(i + r), residual.row(i + r), sum);
+                }
+                let sums: [&[f32]; R] = std::array::from_fn(|r| &sum[r * x.cols..][..x.cols]);
+                norm_rows::<_, _, _, R, CENTRED>(s, sums, residual.soon(i + R), then, kept, out);
+            }
+            _ => {
+                let rows: [&[T]; R] = std::array::from_fn(|r| x.row(i + r));
+                norm_rows::<_, _, _, R, CENTRED>(s, rows, x.soon(i + R), then, kept, out);
+            }
+        }
+    }
+}
+
 /// What follows the normalisation.
 struct Affine<'a> {
     weight: Option<&'a [f32]>,
     bias: Option<&'a [f32]>,
     modulation: Option<(Rows<'a, f32>, Rows<'a, f32>)>,
+}
+
+/// What is made of the deviations of some rows; an offset never comes without a gain.
+#[derive(Clone, Copy)]
+struct Then<'a> {
+    eps: f32,
+    gain: Option<&'a [f32]>,
+    offset: Option<&'a [f32]>,
+    streams: bool,
 }
 
 /// Gain and offset of one group.
@@ -211,92 +266,148 @@ fn fold_vector<S: Simd, const SQUARES: bool>(s: S, sum: S::V, v: S::V, mean: S::
 }
 
 simd_fn! {
-    /// One row, while the one at `next` is asked for; an offset never comes without a gain. `kept` has room for it in whole wide
-    /// vectors.
-    fn norm_row[S, T: Lane, U: Lane](
-        s, x: &[T], next: *const T, n: &Norm, gain: Option<&[f32]>, offset: Option<&[f32]>, kept: &mut [f32], streams: bool, out: &mut [U],
+    /// `R` rows, while those at `next` are asked for. `kept` has room for them in whole wide vectors.
+    fn norm_rows[S, T: Lane, U: Lane; const R: usize, const CENTRED: bool](
+        s, x: [&[T]; R], next: [*const T; R], then: Then<'_>, kept: &mut [f32], out: &mut [U],
     ) {
-        if S::IS_ROOMY && x.len() >= WIDTH * S::LANES {
-            row(Wide::<S, WIDTH>(s), s, x, next, n, gain, offset, kept, streams, out);
+        if S::IS_ROOMY && x[0].len() >= WIDTH * S::LANES {
+            rows::<_, _, _, _, R, CENTRED>(Wide::<S, WIDTH>(s), s, x, next, then, kept, out);
         } else {
-            row(s, s, x, next, n, gain, offset, kept, streams, out);
+            rows::<_, _, _, _, R, CENTRED>(s, s, x, next, then, kept, out);
         }
     }
 }
 
-/// By vectors of `W`. A row that is not f32 is widened once, into `kept`; so is what does not fill a vector.
-#[allow(clippy::too_many_arguments)]
+/// Asks for the vector `at` of a row.
 #[inline(always)]
-fn row<W: Simd, S: Simd, T: Lane, U: Lane>(
+fn fetch_ahead<W: Simd, T: Lane>(row: *const T, at: usize) {
+    for line in (0..W::LANES * size_of::<T>()).step_by(64) {
+        fetch_near(row.wrapping_add(at).cast::<u8>().wrapping_add(line));
+    }
+}
+
+/// By vectors of `W`. Rows that are not f32 are widened once, into `kept`; so is what does not fill a vector.
+#[inline(always)]
+fn rows<W: Simd, S: Simd, T: Lane, U: Lane, const R: usize, const CENTRED: bool>(
     w: W,
     s: S,
-    x: &[T],
-    next: *const T,
-    n: &Norm,
-    gain: Option<&[f32]>,
-    offset: Option<&[f32]>,
+    x: [&[T]; R],
+    next: [*const T; R],
+    then: Then<'_>,
     kept: &mut [f32],
-    streams: bool,
     out: &mut [U],
 ) {
-    let (len, count) = (x.len(), x.len() as f32);
-    let whole = len - len % W::LANES;
-    let kept = &mut kept[..len.next_multiple_of(W::LANES)];
+    let (len, count) = (x[0].len(), x[0].len() as f32);
+    let (whole, padded) = (len - len % W::LANES, len.next_multiple_of(W::LANES));
     let is_f32 = T::DTYPE == DType::F32;
-    let mut sums = w.zero();
-    for at in (0..whole).step_by(W::LANES) {
-        let v = T::load(w, &x[at..]);
-        sums = if n.centred { w.add(sums, v) } else { w.fma(v, v, sums) };
-        if !is_f32 {
-            w.store(v, &mut kept[at..]);
+    // The next rows are asked for where memory has little else to do.
+    let early = is_f32 && CENTRED;
+    let mut keeps = kept.chunks_exact_mut(padded);
+    let mut kept: [&mut [f32]; R] = std::array::from_fn(|_| keeps.next().expect("room for all rows"));
+    let mut outs = out.chunks_exact_mut(len);
+    let mut out: [&mut [U]; R] = std::array::from_fn(|_| outs.next().expect("as many results as rows"));
+    let mut sums = [w.zero(); R];
+    {
+        // Slices of one length, which is looked at once.
+        let mut kept = kept.each_mut().map(|kept| &mut kept[..whole]);
+        let x = x.map(|x| &x[..whole]);
+        for at in (0..whole).step_by(W::LANES) {
+            for r in 0..R {
+                let v = T::load(w, &x[r][at..at + W::LANES]);
+                sums[r] = if CENTRED { w.add(sums[r], v) } else { w.fma(v, v, sums[r]) };
+                if !is_f32 {
+                    w.store(v, &mut kept[r][at..at + W::LANES]);
+                }
+            }
         }
     }
     if whole < len {
-        let tail = &mut kept[whole..];
-        tail.fill(0.0);
-        for (x, kept) in x[whole..].chunks(S::LANES).zip(tail.chunks_mut(S::LANES)) {
-            s.store_part(T::load_part(s, x), &mut kept[..x.len()]);
+        for r in 0..R {
+            let tail = &mut kept[r][whole..];
+            tail.fill(0.0);
+            for (x, kept) in x[r][whole..].chunks(S::LANES).zip(tail.chunks_mut(S::LANES)) {
+                s.store_part(T::load_part(s, x), &mut kept[..x.len()]);
+            }
+            let v = w.load(tail);
+            sums[r] = if CENTRED { w.add(sums[r], v) } else { w.fma(v, v, sums[r]) };
         }
-        let v = w.load(tail);
-        sums = if n.centred { w.add(sums, v) } else { w.fma(v, v, sums) };
     }
-    let (mut mean, mut squares) = (0.0, w.sum(sums));
-    if n.centred {
-        mean = squares / count;
-        // What pads the row adds nothing.
-        kept[len..].fill(mean);
-        let (m, mut sums) = (w.splat(mean), w.zero());
-        for at in (0..kept.len()).step_by(W::LANES) {
-            let v = if is_f32 && at < whole { T::load(w, &x[at..]) } else { w.load(&kept[at..]) };
-            let d = w.sub(v, m);
-            sums = w.fma(d, d, sums);
+    let (mut mean, mut squares) = ([0.0; R], [0.0; R]);
+    for r in 0..R {
+        squares[r] = w.sum(sums[r]);
+    }
+    if CENTRED {
+        let mut means = [w.zero(); R];
+        for r in 0..R {
+            mean[r] = squares[r] / count;
+            means[r] = w.splat(mean[r]);
+            // What pads the row adds nothing.
+            kept[r][len..].fill(mean[r]);
         }
-        squares = w.sum(sums);
+        let mut sums = [w.zero(); R];
+        let (rows, keeps) = (x.map(|x| &x[..whole]), kept.each_ref().map(|kept| &kept[..whole]));
+        for at in (0..whole).step_by(W::LANES) {
+            for r in 0..R {
+                let end = at + W::LANES;
+                if early {
+                    fetch_ahead::<W, T>(next[r], at);
+                }
+                let v = if is_f32 { T::load(w, &rows[r][at..end]) } else { w.load(&keeps[r][at..end]) };
+                let d = w.sub(v, means[r]);
+                sums[r] = w.fma(d, d, sums[r]);
+            }
+        }
+        if whole < len {
+            for r in 0..R {
+                let d = w.sub(w.load(&kept[r][whole..]), means[r]);
+                sums[r] = w.fma(d, d, sums[r]);
+            }
+        }
+        for r in 0..R {
+            squares[r] = w.sum(sums[r]);
+        }
     }
-    let inverse = 1.0 / (squares / count + n.eps.0).sqrt();
+    let mut inverse = [0.0; R];
+    for r in 0..R {
+        inverse[r] = 1.0 / (squares[r] / count + then.eps).sqrt();
+    }
     // A macro for wide vectors and single ones, whose types differ.
     macro_rules! scale {
         ($($operand:ident),* => |$v:ident, $y:ident| $e:expr) => {{
-            let (m, i) = (w.splat(mean), w.splat(inverse));
-            for at in (0..whole).step_by(W::LANES) {
-                for line in (0..W::LANES * size_of::<T>()).step_by(64) {
-                    fetch_near(next.wrapping_add(at).cast::<u8>().wrapping_add(line));
-                }
-                let x = if is_f32 { T::load(w, &x[at..]) } else { w.load(&kept[at..]) };
-                let ($v, $y) = (w, w.mul(w.sub(x, m), i));
-                $(let $operand = w.load(&$operand[at..]);)*
-                if streams { U::stream(w, $e, &mut out[at..]) } else { U::store(w, $e, &mut out[at..]) }
+            let (mut m, mut i) = ([w.zero(); R], [w.zero(); R]);
+            for r in 0..R {
+                (m[r], i[r]) = (w.splat(mean[r]), w.splat(inverse[r]));
             }
-            let (m, i) = (s.splat(mean), s.splat(inverse));
+            {
+                $(let $operand = &$operand[..whole];)*
+                let (rows, keeps) = (x.map(|x| &x[..whole]), kept.each_ref().map(|kept| &kept[..whole]));
+                let mut out = out.each_mut().map(|out| &mut out[..whole]);
+                for at in (0..whole).step_by(W::LANES) {
+                    let end = at + W::LANES;
+                    $(let $operand = w.load(&$operand[at..end]);)*
+                    for r in 0..R {
+                        if !early {
+                            fetch_ahead::<W, T>(next[r], at);
+                        }
+                        let x = if is_f32 { T::load(w, &rows[r][at..end]) } else { w.load(&keeps[r][at..end]) };
+                        let ($v, $y) = (w, w.mul(w.sub(x, m[r]), i[r]));
+                        let out = &mut out[r][at..end];
+                        if then.streams { U::stream(w, $e, out) } else { U::store(w, $e, out) }
+                    }
+                }
+            }
             for at in (whole..len).step_by(S::LANES) {
                 let end = (at + S::LANES).min(len);
-                let ($v, $y) = (s, s.mul(s.sub(s.load_part(&kept[at..end]), m), i));
                 $(let $operand = s.load_part(&$operand[at..end]);)*
-                U::store_part(s, $e, &mut out[at..end]);
+                for r in 0..R {
+                    let (m, i) = (s.splat(mean[r]), s.splat(inverse[r]));
+                    let ($v, $y) = (s, s.mul(s.sub(s.load_part(&kept[r][at..end]), m), i));
+                    U::store_part(s, $e, &mut out[r][at..end]);
+                }
             }
         }};
     }
-    match (gain, offset) {
+    match (then.gain, then.offset) {
         (Some(gain), Some(offset)) => scale!(gain, offset => |v, y| v.fma(y, gain, offset)),
         (Some(gain), None) => scale!(gain => |v, y| v.mul(y, gain)),
         _ => scale!(=> |_v, y| y),

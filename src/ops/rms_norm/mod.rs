@@ -93,7 +93,7 @@ fn supports<S: Simd>(_: &RmsNorm, caps: &Caps) -> Result<(), Unsupported> {
 }
 
 fn launch<S: Simd>(_: &Kernel<Cpu, RmsNorm>, op: &RmsNorm, l: &mut Launch<'_, Cpu>) -> Result<()> {
-    norm::cpu::launch::<S>(&op.norm(), l)
+    norm::cpu::launch::<S, false>(&op.norm(), l)
 }
 
 /// Root-mean-square norm over the last dimension, in the dtype of `x`; `weight` is f32 `[cols]`.
