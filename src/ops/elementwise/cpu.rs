@@ -6,14 +6,14 @@
 //! one long row. The result is cut into parts of `PART` elements for the threads and those into blocks of at most
 //! `BLOCK`; where rows are long a block ends with its row. Operands that are runs and have the result's dtype are read
 //! where they lie; else each is fetched as f32: a run of f32 is used where it lies, everything else is converted, repeated
-//! or gathered into a buffer. The function runs over four vectors at a time and the result is narrowed; beyond the caches
-//! it is streamed (all three with AVX-512 alone: see `Simd::IS_ROOMY`). So there are two loops per function, result and instruction set, not one per pair of dtypes and way of
-//! lying.
+//! or gathered into a buffer. The function runs over two or four vectors at a time and the result is narrowed; beyond the caches
+//! it is streamed (all three with AVX-512 alone: see `Simd::IS_ROOMY`). So there are two loops per function, result and instruction
+//! set, not one per pair of dtypes and way of lying.
 //!
 //! Budget: three operand buffers and a result of 4 KiB each in L1. Bound: memory; the widest functions cost about 25
-//! instructions per vector, and rounding to bf16 six. One vector at a time, chains of products left the units idle: gelu_erf
-//! of 577 x 1024 took 346 us instead of 281, gelu_tanh 444 instead of 336 (one thread, side by side). Zen 5 is held up by the
-//! units that multiply: 13 of gelu_tanh's instructions are theirs, 9 with a division instead of an estimate and Newton's step.
+//! instructions per vector, and rounding to bf16 up to six. One vector at a time, chains of products leave the units idle. The gelus,
+//! whose quotients kept the units that multiply busy (8 and 9.4 cycles a vector on Zen 5), look cubics up in tables: 6 cycles, 5.5
+//! in a loop by themselves, where a copy in L3 takes 4.5.
 
 use super::{Elementwise, Kind};
 use crate::backend::cpu::simd::{Lane, Simd, Wide, math, stream_end, widen};

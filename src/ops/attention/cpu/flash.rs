@@ -33,8 +33,8 @@
 //! - Pairs: the same with half of Qᵀ, keys, values and weights, so a block has 128 keys (64: 1 to 3 % longer).
 //! - Up to `MORE` keys beyond the last whole block join it (197 = 64 + 64 + 69, 577 = 8 · 64 + 65).
 //!
-//! Bound: FMA. With head_dim 64 a vector of scores takes 64 cycles of products and 6 of exponentials (`math::exp2`), so
-//! 90 % of the peak is the most; 95 % with 128. With pairs products take half of that, and exponentials what they took. On Zen 5,
+//! Bound: FMA. With head_dim 64 a vector of scores takes 64 cycles of products and 5 of exponentials (`math::exp2`), so
+//! 92 % of the peak is the most; 96 % with 128. With pairs products take half of that, and exponentials what they took. On Zen 5,
 //! one thread: 12 x 197 x 197 x 64 69 to 72 %, 16 x 577 x 577 x 64 77 to 79 %, 2048 causal of 128 75 to 81 %; pairs, of twice that
 //! peak, 63 to 66, 74 to 76 and 81 %.
 //!
