@@ -21,8 +21,8 @@ pub struct Avx512 {
 
 const N: usize = 16;
 
-/// Zen 5 (family 26) divides sixteen numbers in 2.5 cycles, in units of their own; gelu_tanh takes 8 cycles a vector with it, 9.4
-/// without. Zen 4 has not been measured.
+/// Zen 5 (family 26) divides sixteen numbers in 2.5 cycles, in units of their own; silu of 577 x 1024 takes 70 us with it, 80 without.
+/// Zen 4 has not been measured.
 fn divides() -> bool {
     static DIVIDES: OnceLock<bool> = OnceLock::new();
     *DIVIDES.get_or_init(|| {
