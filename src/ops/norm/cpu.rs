@@ -313,7 +313,7 @@ fn rows<W: Simd, S: Simd, T: Lane, U: Lane, const R: usize, const CENTRED: bool>
     let mut sums = [w.zero(); R];
     {
         // Slices of one length, which is looked at once.
-        let mut kept = kept.each_mut().map(|kept| &mut kept[..whole]);
+        let kept = kept.each_mut().map(|kept| &mut kept[..whole]);
         let x = x.map(|x| &x[..whole]);
         for at in (0..whole).step_by(W::LANES) {
             for r in 0..R {
@@ -385,7 +385,7 @@ fn rows<W: Simd, S: Simd, T: Lane, U: Lane, const R: usize, const CENTRED: bool>
             {
                 $(let $operand = &$operand[..whole];)*
                 let (rows, keeps) = (x.map(|x| &x[..whole]), kept.each_ref().map(|kept| &kept[..whole]));
-                let mut out = out.each_mut().map(|out| &mut out[..whole]);
+                let out = out.each_mut().map(|out| &mut out[..whole]);
                 for at in (0..whole).step_by(W::LANES) {
                     let end = at + W::LANES;
                     $(let $operand = w.load(&$operand[at..end]);)*
