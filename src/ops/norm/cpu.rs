@@ -18,7 +18,7 @@
 //! while a row is written (6 % slower); asking while the first sums are taken (10 %).
 
 use super::{BIAS, Norm, RESIDUAL, SCALE, SHIFT, WEIGHT, X};
-use crate::backend::cpu::simd::{Lane, MAX_LANES, Simd, Wide, fetch_near, stream_end};
+use crate::backend::cpu::simd::{Lane, MAX_LANES, Simd, Wide, fetch_near, load_end, stream_end};
 use crate::backend::cpu::{Caps, Cpu, Scratch};
 use crate::backend::{Backend, Launch};
 use crate::dtype::DType;
@@ -327,12 +327,7 @@ fn rows<W: Simd, S: Simd, T: Lane, U: Lane, const R: usize, const CENTRED: bool>
     }
     if whole < len {
         for r in 0..R {
-            let tail = &mut kept[r][whole..];
-            tail.fill(0.0);
-            for (x, kept) in x[r][whole..].chunks(S::LANES).zip(tail.chunks_mut(S::LANES)) {
-                s.store_part(T::load_part(s, x), &mut kept[..x.len()]);
-            }
-            let v = w.load(tail);
+            let v = load_end(w, s, &x[r][whole..], 0.0, &mut kept[r][whole..]);
             sums[r] = if CENTRED { w.add(sums[r], v) } else { w.fma(v, v, sums[r]) };
         }
     }

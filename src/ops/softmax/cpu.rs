@@ -16,7 +16,7 @@
 //! it seems: a call for each row and not for each part (5 %), asking inside the loop whether results are streamed (6 %).
 
 use super::Softmax;
-use crate::backend::cpu::simd::{Lane, Simd, Wide, fetch_line, fetch_line_to_write, math, stream_end};
+use crate::backend::cpu::simd::{Lane, Simd, Wide, fetch_line, fetch_line_to_write, load_end, math, stream_end};
 use crate::backend::cpu::{Caps, Cpu, Scratch};
 use crate::backend::{Backend, Kernel, Kernels, Launch};
 use crate::dtype::DType;
@@ -157,7 +157,11 @@ impl<T: Lane> Next<'_, T> {
         for (x, kept) in self.x.chunks_exact(W::LANES).zip(self.kept.chunks_exact_mut(W::LANES)) {
             largest = w.max(largest, load(w, x, kept));
         }
-        w.max_lane(w.max(largest, load_end(w, s, &self.x[whole..], &mut self.kept[whole..])))
+        if whole < self.x.len() {
+            let end = load_end(w, s, &self.x[whole..], f32::NEG_INFINITY, &mut self.kept[whole..]);
+            largest = w.max(largest, end);
+        }
+        w.max_lane(largest)
     }
 }
 
@@ -169,20 +173,6 @@ fn load<W: Simd, T: Lane>(w: W, x: &[T], kept: &mut [f32]) -> W::V {
         w.store(v, kept);
     }
     v
-}
-
-/// What is left of a row, less than a vector, and -inf; it is left in `kept`, too.
-#[inline(always)]
-fn load_end<W: Simd, S: Simd, T: Lane>(w: W, s: S, x: &[T], kept: &mut [f32]) -> W::V {
-    if x.is_empty() {
-        return w.splat(f32::NEG_INFINITY);
-    }
-    let kept = &mut kept[..W::LANES];
-    kept.fill(f32::NEG_INFINITY);
-    for (x, kept) in x.chunks(S::LANES).zip(kept.chunks_mut(S::LANES)) {
-        s.store_part(T::load_part(s, x), &mut kept[..x.len()]);
-    }
-    w.load(kept)
 }
 
 impl<T: Lane> Weighed<'_, T> {
@@ -267,8 +257,8 @@ fn weigh<W: Simd, S: Simd, T: Lane, const FAR: bool>(
         sums = w.add(sums, e);
         w.store(e, kept_end);
     }
-    if !next_x.is_empty() {
-        ahead = w.max(ahead, load_end(w, s, &next_x[whole..], &mut next_kept[whole..]));
+    if whole < next_x.len() {
+        ahead = w.max(ahead, load_end(w, s, &next_x[whole..], f32::NEG_INFINITY, &mut next_kept[whole..]));
     }
     if !out_end.is_empty() {
         write_end(s, &weights[whole..], before_scale, out_end);

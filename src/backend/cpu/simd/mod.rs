@@ -269,6 +269,17 @@ pub trait Lane: Elem {
     }
 }
 
+/// What is left of a row, less than a vector of `w`, whose other lanes are `pad`; it is left in `kept`, too.
+#[inline(always)]
+pub fn load_end<W: Simd, S: Simd, T: Lane>(w: W, s: S, x: &[T], pad: f32, kept: &mut [f32]) -> W::V {
+    let kept = &mut kept[..W::LANES];
+    kept.fill(pad);
+    for (x, kept) in x.chunks(S::LANES).zip(kept.chunks_mut(S::LANES)) {
+        s.store_part(T::load_part(s, x), &mut kept[..x.len()]);
+    }
+    w.load(kept)
+}
+
 /// Asks for memory to be brought into L2.
 #[inline(always)]
 pub fn fetch<E>(data: &[E]) {
