@@ -563,6 +563,15 @@ mod tests {
                 assert!((get(s.ratio(a, b))[i] * q - p).abs() <= 2.0 * f32::EPSILON * p.abs());
             }
         }
+        let tables: [[f32; 32]; 2] = [0, 100].map(|first| std::array::from_fn(|i| (first + i) as f32));
+        let [low, high] = s.lookup(tables.each_ref(), a).map(get);
+        let (sixteenths, fractions) = (get(s.lookup16(&std::array::from_fn(|i| i as f32), a)), get(s.fraction16(a)));
+        for (i, p) in x.iter().enumerate() {
+            let place = (p.floor() as i32).rem_euclid(32) as f32;
+            assert_eq!((low[i], high[i]), (place, 100.0 + place), "{p}");
+            assert_eq!(sixteenths[i], ((16.0 * p).floor() as i32).rem_euclid(16) as f32, "{p}");
+            assert_eq!(fractions[i], p - (16.0 * p).floor() / 16.0, "{p}");
+        }
         for (x, fraction, scaled) in [
             (f32::INFINITY, 0.0, f32::INFINITY),
             (f32::NEG_INFINITY, 0.0, 0.0),
