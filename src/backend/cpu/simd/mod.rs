@@ -564,9 +564,11 @@ mod tests {
             }
         }
         let tables: [[f32; 32]; 2] = [0, 100].map(|first| std::array::from_fn(|i| (first + i) as f32));
-        let [low, high] = s.lookup(tables.each_ref(), a).map(get);
-        let (sixteenths, fractions) = (get(s.lookup16(&std::array::from_fn(|i| i as f32), a)), get(s.fraction16(a)));
-        for (i, p) in x.iter().enumerate() {
+        let z: Vec<f32> = x.iter().map(|x| 1.37 * x).collect();
+        let c = s.load(&z);
+        let [low, high] = s.lookup(tables.each_ref(), c).map(get);
+        let (sixteenths, fractions) = (get(s.lookup16(&std::array::from_fn(|i| i as f32), c)), get(s.fraction16(c)));
+        for (i, p) in z.iter().enumerate() {
             let place = (p.floor() as i32).rem_euclid(32) as f32;
             assert_eq!((low[i], high[i]), (place, 100.0 + place), "{p}");
             assert_eq!(sixteenths[i], ((16.0 * p).floor() as i32).rem_euclid(16) as f32, "{p}");
