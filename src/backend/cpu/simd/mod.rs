@@ -158,7 +158,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// The same of sixteenths: in [0, 1/16].
     #[inline(always)]
     fn fraction16(self, a: Self::V) -> Self::V {
-        self.mul(self.fraction(self.mul(within_exponents(self, a), self.splat(16.0))), self.splat(1.0 / 16.0))
+        let a = within_exponents(self, a);
+        let below = floor(self, self.mul(a, self.splat(16.0)));
+        self.fnma(below, self.splat(1.0 / 16.0), a)
     }
     /// For each lane the value of a table whose place, modulo its length, is ⌊a⌋; any of them where |a| is 2^21 or more.
     #[inline(always)]
