@@ -5,7 +5,6 @@ use super::ALIGNMENT;
 use std::ops::{Deref, DerefMut};
 
 /// An array that begins with a cache line.
-#[derive(Clone, Copy)]
 #[repr(align(64))]
 pub struct Aligned<T>(pub T);
 

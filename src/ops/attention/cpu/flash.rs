@@ -35,7 +35,7 @@
 //!
 //! Bound: FMA. With head_dim 64 a vector of scores takes 64 cycles of products and 5 of exponentials (`math::exp2`), so
 //! 92 % of the peak is the most; 96 % with 128. With pairs products take half of that, and exponentials what they took. On Zen 5,
-//! one thread: 12 x 197 x 197 x 64 69 to 72 %, 16 x 577 x 577 x 64 77 to 79 %, 2048 causal of 128 75 to 81 %; pairs, of twice that
+//! one thread: 12 x 197 x 197 x 64 73 to 75 %, 16 x 577 x 577 x 64 79 to 81 %, 2048 causal of 128 75 to 81 %; pairs, of twice that
 //! peak, 63 to 66, 74 to 76 and 81 %.
 //!
 //! Where the time goes (samples of one thread of a Sapphire Rapids VM, 8 heads of

@@ -11,7 +11,7 @@ pub static EXP2: [f32; 16] = {
     table
 };
 
-/// Coefficients of 32 cubics, the lowest power first: a function on [0, `END`) in pieces of equal length, in each of which the
+/// Coefficients of 32 cubics, the lowest power first: a function on [0, `end`) in pieces of equal length, in each of which the
 /// variable runs from 0 to 1. The last piece is 1/2.
 pub struct Cubics {
     pub end: f32,
@@ -27,7 +27,7 @@ enum Half {
     Tanh,
 }
 
-/// Where the last piece begins the halves are less than 6e-8, half an epsilon, away from 1/2.
+/// Where the last piece begins the halves are 6e-8, half an epsilon, away from 1/2.
 pub static NORMAL: Cubics = cubics(Half::Normal, 5.47);
 pub static TANH: Cubics = cubics(Half::Tanh, 5.12);
 
