@@ -90,7 +90,7 @@ fn all_rows<S: Simd, T: Lane, U: Lane, const CENTRED: bool>(s: S, n: &Norm, l: &
     // Rows of which four fit into L1 are worked on two at a time, where memory leaves something to gain: the end of one's sums is
     // hidden by the other's.
     let fit = 4 * cols * size_of::<f32>() <= caps.cache_bytes[0];
-    let together = if fit && (CENTRED || T::DTYPE != DType::F32) { TOGETHER } else { 1 };
+    let together = if S::IS_ROOMY && fit && (CENTRED || T::DTYPE != DType::F32) { TOGETHER } else { 1 };
     let part = |first: usize, out: &mut [U], mut sum: Option<&mut [f32]>| {
         let mut kept = Scratch::new(together * cols.next_multiple_of(WIDTH * S::LANES));
         let mut combined = Combined { group: usize::MAX, gain: Vec::new(), offset: Vec::new() };
@@ -102,7 +102,12 @@ fn all_rows<S: Simd, T: Lane, U: Lane, const CENTRED: bool>(s: S, n: &Norm, l: &
             let sum = sum.as_deref_mut().map(|sum| &mut sum[done * cols..]);
             let (out, kept) = (&mut out[done * cols..], &mut *kept);
             let (operands, then) = (Operands { x, residual, sum }, Then { eps: n.eps.0, gain, offset, streams });
-            if together == TOGETHER && done + TOGETHER <= count && (i + TOGETHER - 1) / per_group == group {
+            // The first condition, for the compiler: other instruction sets get no second copy of all this.
+            if S::IS_ROOMY
+                && together == TOGETHER
+                && done + TOGETHER <= count
+                && (i + TOGETHER - 1) / per_group == group
+            {
                 operands.norm::<S, U, TOGETHER, CENTRED>(s, i, then, kept, &mut out[..TOGETHER * cols]);
                 done += TOGETHER;
             } else {
