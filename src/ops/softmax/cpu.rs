@@ -16,7 +16,7 @@
 //! it seems: a call for each row and not for each part (5 %), asking inside the loop whether results are streamed (6 %).
 
 use super::Softmax;
-use crate::backend::cpu::simd::{Lane, Simd, Wide, fetch_line, fetch_line_to_write, load_end, math, stream_end};
+use crate::backend::cpu::simd::{Isa, Lane, Simd, Wide, fetch_line, fetch_line_to_write, load_end, math, stream_end};
 use crate::backend::cpu::{Caps, Cpu, Scratch};
 use crate::backend::{Backend, Kernel, Kernels, Launch};
 use crate::dtype::DType;
@@ -220,7 +220,7 @@ fn weigh<W: Simd, S: Simd, T: Lane, const FAR: bool>(
     let is_f32 = T::DTYPE == DType::F32;
     // A row of nothing but -inf: its weights are 2^-inf = 0 from any finite base, and their scale is 0 as well.
     let is_empty = largest == f32::NEG_INFINITY;
-    let (scale, shift) = (w.splat(std::f32::consts::LOG2_E), w.splat(if is_empty { 0.0 } else { largest }));
+    let base = Base::new(w, if is_empty { 0.0 } else { largest });
     let (mut sums, mut ahead) = (w.zero(), w.splat(f32::NEG_INFINITY));
     let (kept, kept_end) = kept.split_at_mut(whole);
     // Rows that are not there have no vectors.
@@ -232,7 +232,7 @@ fn weigh<W: Simd, S: Simd, T: Lane, const FAR: bool>(
     let mut befores = weights.chunks_exact(W::LANES).zip(out.chunks_exact_mut(W::LANES));
     for (i, (x, kept)) in x.chunks_exact(W::LANES).zip(kept.chunks_exact_mut(W::LANES)).enumerate() {
         let v = if is_f32 { T::load(w, x) } else { w.load(kept) };
-        let e = exp2(w, w.mul(w.sub(v, shift), scale), is_f32);
+        let e = exp2(w, base.exponent(w, v), is_f32);
         sums = w.add(sums, e);
         w.store(e, kept);
         if let Some((x, kept)) = nexts.next() {
@@ -253,7 +253,7 @@ fn weigh<W: Simd, S: Simd, T: Lane, const FAR: bool>(
         }
     }
     if whole < x.len() {
-        let e = exp2(w, w.mul(w.sub(w.load(kept_end), shift), scale), is_f32);
+        let e = exp2(w, base.exponent(w, w.load(kept_end)), is_f32);
         sums = w.add(sums, e);
         w.store(e, kept_end);
     }
@@ -264,6 +264,33 @@ fn weigh<W: Simd, S: Simd, T: Lane, const FAR: bool>(
         write_end(s, &weights[whole..], before_scale, out_end);
     }
     (if is_empty { 0.0 } else { 1.0 / w.sum(sums) }, w.max_lane(ahead))
+}
+
+/// What makes exponents of a row's values.
+struct Base<W: Simd> {
+    scale: W::V,
+    shift: W::V,
+}
+
+impl<W: Simd> Base<W> {
+    #[inline(always)]
+    fn new(w: W, largest: f32) -> Self {
+        // From here on any other value is 64 or more below the largest one, and nothing beside it: the scale need not be exact,
+        // but the product, whose rounding might overflow the exponent.
+        let scale = if largest.abs() < (1 << 30) as f32 { std::f32::consts::LOG2_E } else { 1.0 };
+        let shift = if W::ISA == Isa::Portable { largest } else { -largest * scale };
+        Base { scale: w.splat(scale), shift: w.splat(shift) }
+    }
+
+    /// (v - m)·log2 e, in one instruction where it rounds once: then it is as exact, but for what m·log2 e was rounded by, which all
+    /// weights of a row and their sum have in common.
+    #[inline(always)]
+    fn exponent(&self, w: W, v: W::V) -> W::V {
+        match W::ISA {
+            Isa::Portable => w.mul(w.sub(v, self.shift), self.scale),
+            _ => w.fma(v, self.scale, self.shift),
+        }
+    }
 }
 
 #[inline(always)]

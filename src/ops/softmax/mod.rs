@@ -92,4 +92,32 @@ mod tests {
         let x = Tensor::from_slice(&device, &[f32::NEG_INFINITY; 200], &[2, 100]).unwrap();
         assert_eq!(super::softmax(&x).unwrap().to_vec::<f32>().unwrap(), [0.0; 200]);
     }
+
+    /// Exponents are differences from the maximum, whatever its size: products with log2 e must not be rounded apart.
+    #[test]
+    fn rows_far_from_zero_are_as_exact() {
+        let device = Device::cpu().unwrap();
+        for largest in [1e3f32, -1e3, 4e6, -4e6, 3e8, 1e9, -1e9, 1.1e9, -1.1e9, 1e30, -1e30, f32::MAX] {
+            for cols in [3, 100] {
+                // One to 60 units in the last place below the largest.
+                let row: Vec<f32> = (0..cols).map(|j| largest - step(largest) * (j % 61) as f32).collect();
+                let x = Tensor::from_slice(&device, &row, &[1, cols]).unwrap();
+                let y: Vec<f32> = super::softmax(&x).unwrap().to_vec().unwrap();
+                let weights: Vec<f64> = row.iter().map(|&v| (v as f64 - largest as f64).exp()).collect();
+                let sum: f64 = weights.iter().sum();
+                for (y, want) in y.iter().zip(&weights) {
+                    assert!(
+                        (*y as f64 - want / sum).abs() <= 1e-6 * want / sum + 1e-19,
+                        "{largest} {cols}: {y} {}",
+                        want / sum
+                    );
+                }
+            }
+        }
+    }
+
+    /// The distance to the next number towards zero.
+    fn step(x: f32) -> f32 {
+        x.abs() - f32::from_bits(x.abs().to_bits() - 1)
+    }
 }
