@@ -377,6 +377,11 @@ impl Simd for Avx512 {
         unsafe { _mm512_abs_ps(a) }
     }
     #[inline(always)]
+    fn min_abs(self, a: __m512, b: __m512) -> __m512 {
+        // The smaller in absolute value, with its sign cleared.
+        unsafe { _mm512_range_ps::<0b1010>(a, b) }
+    }
+    #[inline(always)]
     fn copysign(self, magnitude: __m512, sign: __m512) -> __m512 {
         unsafe {
             // Bit-wise select: sign bit from `sign`, the rest from `magnitude`.

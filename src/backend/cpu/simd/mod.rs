@@ -143,6 +143,11 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn min(self, a: Self::V, b: Self::V) -> Self::V;
     fn sqrt(self, a: Self::V) -> Self::V;
     fn abs(self, a: Self::V) -> Self::V;
+    /// The smaller of |a| and b, for b above 0; either where a is NaN.
+    #[inline(always)]
+    fn min_abs(self, a: Self::V, b: Self::V) -> Self::V {
+        self.min(b, self.abs(a))
+    }
     /// `magnitude` with the sign of `sign`.
     fn copysign(self, magnitude: Self::V, sign: Self::V) -> Self::V;
     /// The nearest integer, ties to even, for |a| < 2^22.

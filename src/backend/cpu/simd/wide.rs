@@ -145,6 +145,7 @@ impl<S: Simd, const K: usize> Simd for Wide<S, K> {
         min(a, b);
         sqrt(a);
         abs(a);
+        min_abs(a, b);
         copysign(magnitude, sign);
         round(a);
         fraction(a);

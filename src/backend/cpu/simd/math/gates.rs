@@ -43,24 +43,21 @@ pub fn quick_gelu<S: Simd>(s: S, x: S::V) -> S::V {
     weighed2(s, x, s.mul(x, s.splat(-2.455_467)))
 }
 
-/// x·(1/2 + z(x)) for an odd z in 32 pieces on either side.
+/// max(x, 0) + |x|·z(|x|) for a z in 32 pieces, the last of which is 0. What is small of the result is never a difference.
 #[inline(always)]
-fn weighed_by<S: Simd>(s: S, x: S::V, z: &Cubics) -> S::V {
-    // In the last piece, and wherever x is beyond it, z is 1/2: it begins at 31, and x is clamped where the result is 0.
-    let x = s.max(s.splat(-6.0), x);
-    let a = s.abs(x);
-    let place = s.min(s.splat(31.5), s.mul(a, s.splat(32.0 / z.end)));
+fn bent<S: Simd>(s: S, x: S::V, z: &Cubics) -> S::V {
+    let place = s.min_abs(s.mul(x, s.splat(32.0 / z.end)), s.splat(31.5));
     let f = s.fraction(place);
     let [c0, c1, c2, c3] = s.lookup(z.coefficients.each_ref(), place);
     let p = s.fma(s.fma(s.fma(c3, f, c2), f, c1), f, c0);
-    s.fma(a, p, s.mul(x, s.splat(0.5)))
+    s.fma(place, p, s.max(s.zero(), x))
 }
 
 /// x·(1 + erf(x/√2))/2, within 2.2 epsilon of |x|.
 #[inline(always)]
 pub fn gelu_erf<S: Simd>(s: S, x: S::V) -> S::V {
     if S::IS_ROOMY {
-        return weighed_by(s, x, &tables::NORMAL);
+        return bent(s, x, &tables::NORMAL);
     }
     // x·(1/2 + z), where z = erf(x/√2)/2 = x·P(x²)/Q(x²) is the fraction of `erf` with its coefficients scaled. From 5.6 on
     // the fraction is above 1/2, at 5.85 by more than its rounding: there z is 1/2.
@@ -78,7 +75,7 @@ pub fn gelu_erf<S: Simd>(s: S, x: S::V) -> S::V {
 #[inline(always)]
 pub fn gelu_tanh<S: Simd>(s: S, x: S::V) -> S::V {
     if S::IS_ROOMY {
-        return weighed_by(s, x, &tables::TANH);
+        return bent(s, x, &tables::TANH);
     }
     // (1 + tanh v)/2 = σ(2v): the sum would cancel where x is negative. The constants are -2√(2/π)·log2 e and 0.044715 times it.
     let x = s.max(s.splat(-9.8), x);
