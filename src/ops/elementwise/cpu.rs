@@ -12,8 +12,8 @@
 //!
 //! Budget: three operand buffers and a result of 4 KiB each in L1. Bound: memory; the widest functions cost about 25
 //! instructions per vector, and rounding to bf16 up to six. One vector at a time, chains of products leave the units idle. The gelus,
-//! whose quotients kept the units that multiply busy (8 and 9.4 cycles a vector on Zen 5), look cubics up in tables: 6 cycles, 5.5
-//! in a loop by themselves, where a copy in L3 takes 4.5.
+//! whose quotients kept the units that multiply busy (8 and 9.4 cycles a vector on Zen 5), look cubics up in tables: 5.2 cycles, where
+//! a copy in L3 takes 4.5.
 
 use super::{Elementwise, Kind};
 use crate::backend::cpu::simd::{Lane, Simd, Wide, math, stream_end, widen};
@@ -68,7 +68,7 @@ fn parts<S: Simd, I: Lane, O: Lane>(s: S, op: &Elementwise, l: &mut Launch<'_, C
         .then(|| std::array::from_fn(|i| if i < n { l.input::<I>(i) } else { &[] }));
     let Some(out) = l.output::<O>(0) else { return };
     let streams = Cpu::caps(l.device).streams(size_of_val(out));
-    let numbers = [op.a.0, op.b.0];
+    let call = Call { kind: op.kind, numbers: [op.a.0, op.b.0], streams };
     l.pool().chunks_mut(out, PART, |part, out| {
         let mut buffers = None;
         let (mut done, first) = (0, part * PART);
@@ -87,7 +87,7 @@ fn parts<S: Simd, I: Lane, O: Lane>(s: S, op: &Elementwise, l: &mut Launch<'_, C
                         &runs[i][at..at + len]
                     };
                     let operands = std::array::from_fn(|i| if i < n { run(i) } else { &[] });
-                    block::<S, I, O>(s, op.kind, numbers, operands, streams, out);
+                    block::<S, I, O>(s, call, operands, out);
                 }
                 None => {
                     let mut buffers = buffers.get_or_insert(Aligned([[0f32; BLOCK]; 3])).0.iter_mut();
@@ -95,7 +95,7 @@ fn parts<S: Simd, I: Lane, O: Lane>(s: S, op: &Elementwise, l: &mut Launch<'_, C
                         let buffer = buffers.next().expect("as many as operands");
                         sources[i].fetch(s, &walk, i, at, &mut buffer[..len])
                     });
-                    block::<S, f32, O>(s, op.kind, numbers, operands, streams, out);
+                    block::<S, f32, O>(s, call, operands, out);
                 }
             }
             done += len;
@@ -166,49 +166,45 @@ fn gather<S: Simd, T: Lane>(s: S, x: &[T], walk: &Walk, i: usize, first: usize, 
     }
 }
 
+/// What is done to elements, wherever they lie.
+#[derive(Clone, Copy)]
+struct Call {
+    kind: Kind,
+    numbers: [f32; 2],
+    streams: bool,
+}
+
 simd_fn! {
     /// The function over a block: wide vectors, and what is left in single ones.
-    fn block[S, I: Lane, O: Lane](s, kind: Kind, numbers: [f32; 2], operands: [&[I]; 3], streams: bool, out: &mut [O]) {
-        let whole = match kind {
+    fn block[S, I: Lane, O: Lane](s, call: Call, operands: [&[I]; 3], out: &mut [O]) {
+        let whole = match call.kind {
             _ if !S::IS_ROOMY => 0,
             // Their tables take eight registers: with four vectors they take 12 % longer.
-            Kind::GeluErf | Kind::GeluTanh => apply_wide::<S, I, O, 2>(s, kind, numbers, operands, streams, out),
-            _ => apply_wide::<S, I, O, WIDTH>(s, kind, numbers, operands, streams, out),
+            Kind::GeluErf | Kind::GeluTanh => call.apply_wide::<S, I, O, 2>(s, operands, out),
+            _ => call.apply_wide::<S, I, O, WIDTH>(s, operands, out),
         };
-        apply(s, kind, numbers, operands.map(|x| &x[whole.min(x.len())..]), false, &mut out[whole..]);
+        Call { streams: false, ..call }.apply(s, operands.map(|x| &x[whole.min(x.len())..]), &mut out[whole..]);
     }
 }
 
-/// What fills groups of `K` vectors; returns its length.
-#[inline(always)]
-fn apply_wide<S: Simd, I: Lane, O: Lane, const K: usize>(
-    s: S,
-    kind: Kind,
-    numbers: [f32; 2],
-    operands: [&[I]; 3],
-    streams: bool,
-    out: &mut [O],
-) -> usize {
-    let whole = out.len() - out.len() % (K * S::LANES);
-    let operands = operands.map(|x| &x[..whole.min(x.len())]);
-    apply(Wide::<S, K>(s), kind, numbers, operands, streams, &mut out[..whole]);
-    whole
-}
+impl Call {
+    /// What fills groups of `K` vectors; returns its length.
+    #[inline(always)]
+    fn apply_wide<S: Simd, I: Lane, O: Lane, const K: usize>(self, s: S, operands: [&[I]; 3], out: &mut [O]) -> usize {
+        let whole = out.len() - out.len() % (K * S::LANES);
+        let operands = operands.map(|x| &x[..whole.min(x.len())]);
+        self.apply(Wide::<S, K>(s), operands, &mut out[..whole]);
+        whole
+    }
 
-/// The loops are a macro's and not a closure's: a closure that the compiler chose not to inline would be compiled without
-/// the instruction set.
-#[inline(always)]
-fn apply<S: Simd, I: Lane, O: Lane>(
-    s: S,
-    kind: Kind,
-    numbers: [f32; 2],
-    operands: [&[I]; 3],
-    streams: bool,
-    out: &mut [O],
-) {
-    let [x, y, z] = operands;
-    let body = out.len() - out.len() % S::LANES;
-    macro_rules! each {
+    /// The loops are a macro's and not a closure's: a closure that the compiler chose not to inline would be compiled without
+    /// the instruction set.
+    #[inline(always)]
+    fn apply<S: Simd, I: Lane, O: Lane>(self, s: S, operands: [&[I]; 3], out: &mut [O]) {
+        let Call { kind, numbers, streams } = self;
+        let [x, y, z] = operands;
+        let body = out.len() - out.len() % S::LANES;
+        macro_rules! each {
         (|$($v:ident = $from:ident),+| $e:expr) => {{
             for at in (0..body).step_by(S::LANES) {
                 $(let $v = I::load(s, &$from[at..at + S::LANES]);)+
@@ -221,42 +217,43 @@ fn apply<S: Simd, I: Lane, O: Lane>(
             }
         }};
     }
-    let (one, zero) = (s.splat(1.0), s.zero());
-    let (a, b) = (s.splat(numbers[0]), s.splat(numbers[1]));
-    match kind {
-        Kind::Neg => each!(|v = x| s.mul(v, s.splat(-1.0))),
-        Kind::Abs => each!(|v = x| s.abs(v)),
-        Kind::Sqrt => each!(|v = x| s.sqrt(v)),
-        Kind::Rsqrt => each!(|v = x| s.div(one, s.sqrt(v))),
-        Kind::Recip => each!(|v = x| s.div(one, v)),
-        Kind::Square => each!(|v = x| s.mul(v, v)),
-        Kind::Exp => each!(|v = x| math::exp(s, v)),
-        Kind::Ln => each!(|v = x| math::ln(s, v)),
-        Kind::Sin => each!(|v = x| math::sin(s, v)),
-        Kind::Cos => each!(|v = x| math::cos(s, v)),
-        Kind::Tanh => each!(|v = x| math::tanh(s, v)),
-        Kind::Sigmoid => each!(|v = x| math::sigmoid(s, v)),
-        Kind::Relu => each!(|v = x| s.max(zero, v)),
-        Kind::Silu => each!(|v = x| math::silu(s, v)),
-        Kind::GeluErf => each!(|v = x| math::gelu_erf(s, v)),
-        Kind::GeluTanh => each!(|v = x| math::gelu_tanh(s, v)),
-        Kind::QuickGelu => each!(|v = x| math::quick_gelu(s, v)),
-        Kind::Affine => each!(|v = x| s.fma(v, a, b)),
-        Kind::Clamp => each!(|v = x| s.min(b, s.max(a, v))),
-        Kind::Add => each!(|v = x, w = y| s.add(v, w)),
-        Kind::Sub => each!(|v = x, w = y| s.sub(v, w)),
-        Kind::Mul => each!(|v = x, w = y| s.mul(v, w)),
-        Kind::Div => each!(|v = x, w = y| s.div(v, w)),
-        Kind::Max => each!(|v = x, w = y| math::maximum(s, v, w)),
-        Kind::Min => each!(|v = x, w = y| math::minimum(s, v, w)),
-        Kind::MulAdd => each!(|v = x, w = y, u = z| s.fma(v, w, u)),
-        Kind::IfLess => each!(|v = x, w = y, u = z| s.select_lt(v, w, u, zero)),
-        Kind::SigmoidGrad => each!(|v = x, g = y| s.mul(s.mul(v, s.sub(one, v)), g)),
-        Kind::TanhGrad => each!(|v = x, g = y| s.mul(s.fnma(v, v, one), g)),
-        Kind::SiluGrad => each!(|v = x, g = y| s.mul(math::silu_slope(s, v), g)),
-        Kind::GeluErfGrad => each!(|v = x, g = y| s.mul(math::gelu_erf_slope(s, v), g)),
-        Kind::GeluTanhGrad => each!(|v = x, g = y| s.mul(math::gelu_tanh_slope(s, v), g)),
-        Kind::QuickGeluGrad => each!(|v = x, g = y| s.mul(math::quick_gelu_slope(s, v), g)),
+        let (one, zero) = (s.splat(1.0), s.zero());
+        let (a, b) = (s.splat(numbers[0]), s.splat(numbers[1]));
+        match kind {
+            Kind::Neg => each!(|v = x| s.mul(v, s.splat(-1.0))),
+            Kind::Abs => each!(|v = x| s.abs(v)),
+            Kind::Sqrt => each!(|v = x| s.sqrt(v)),
+            Kind::Rsqrt => each!(|v = x| s.div(one, s.sqrt(v))),
+            Kind::Recip => each!(|v = x| s.div(one, v)),
+            Kind::Square => each!(|v = x| s.mul(v, v)),
+            Kind::Exp => each!(|v = x| math::exp(s, v)),
+            Kind::Ln => each!(|v = x| math::ln(s, v)),
+            Kind::Sin => each!(|v = x| math::sin(s, v)),
+            Kind::Cos => each!(|v = x| math::cos(s, v)),
+            Kind::Tanh => each!(|v = x| math::tanh(s, v)),
+            Kind::Sigmoid => each!(|v = x| math::sigmoid(s, v)),
+            Kind::Relu => each!(|v = x| s.max(zero, v)),
+            Kind::Silu => each!(|v = x| math::silu(s, v)),
+            Kind::GeluErf => each!(|v = x| math::gelu_erf(s, v)),
+            Kind::GeluTanh => each!(|v = x| math::gelu_tanh(s, v)),
+            Kind::QuickGelu => each!(|v = x| math::quick_gelu(s, v)),
+            Kind::Affine => each!(|v = x| s.fma(v, a, b)),
+            Kind::Clamp => each!(|v = x| s.min(b, s.max(a, v))),
+            Kind::Add => each!(|v = x, w = y| s.add(v, w)),
+            Kind::Sub => each!(|v = x, w = y| s.sub(v, w)),
+            Kind::Mul => each!(|v = x, w = y| s.mul(v, w)),
+            Kind::Div => each!(|v = x, w = y| s.div(v, w)),
+            Kind::Max => each!(|v = x, w = y| math::maximum(s, v, w)),
+            Kind::Min => each!(|v = x, w = y| math::minimum(s, v, w)),
+            Kind::MulAdd => each!(|v = x, w = y, u = z| s.fma(v, w, u)),
+            Kind::IfLess => each!(|v = x, w = y, u = z| s.select_lt(v, w, u, zero)),
+            Kind::SigmoidGrad => each!(|v = x, g = y| s.mul(s.mul(v, s.sub(one, v)), g)),
+            Kind::TanhGrad => each!(|v = x, g = y| s.mul(s.fnma(v, v, one), g)),
+            Kind::SiluGrad => each!(|v = x, g = y| s.mul(math::silu_slope(s, v), g)),
+            Kind::GeluErfGrad => each!(|v = x, g = y| s.mul(math::gelu_erf_slope(s, v), g)),
+            Kind::GeluTanhGrad => each!(|v = x, g = y| s.mul(math::gelu_tanh_slope(s, v), g)),
+            Kind::QuickGeluGrad => each!(|v = x, g = y| s.mul(math::quick_gelu_slope(s, v), g)),
+        }
     }
 }
 

@@ -8,11 +8,11 @@
 //! another's last sum (577 x 1024 f32 takes 20 % longer pass by pass). Longer rows are written on the way of the next row's
 //! exponentials. Between passes a row lies in a buffer of f32, so that 16-bit rows are widened once and their exponentials made
 //! once, and summed before they are rounded; those are of 18 bits, others of 24. With AVX-512 two vectors of f32 are under way at a
-//! time (one and four take 3 % longer), four of 16 bits (two 8 %). Rows are spread over threads in parts of up to 64; a row is never
+//! time (one and four take 3 % longer), four of 16 bits (two 8 %). Rows are spread over threads in parts of up to 128; a row is never
 //! split. Results beyond the caches are streamed.
 //!
-//! Bound: memory (one read, one write); an exponential and its share of the passes cost 17 instructions a vector with AVX-512, of which
-//! Zen 5 does three in a cycle: 5.4 cycles, and 40 for the ends of a row, where 577 x 1024 copied in L3 takes 4.5. What cost more than
+//! Bound: memory (one read, one write); an exponential and its share of the passes cost 16 instructions a vector with AVX-512, of which
+//! Zen 5 does three in a cycle: 577 x 1024 f32 takes 6.1 cycles a vector, where a copy in L3 takes 4.5. What cost more than
 //! it seems: a call for each row and not for each part (5 %), asking inside the loop whether results are streamed (6 %).
 
 use super::Softmax;
@@ -27,7 +27,7 @@ use crate::{isa_rows, simd_fn};
 
 /// Elements of a part at least, and rows at most.
 const PART: usize = 4096;
-const PART_ROWS: usize = 64;
+const PART_ROWS: usize = 128;
 /// Vectors of 16-bit values under way at a time.
 const WIDTH: usize = 4;
 
@@ -122,9 +122,10 @@ impl<T: Lane> Part<'_, T> {
             }
             let next = (together && j + 1 < count).then(|| Next { x: self.row(j + 1), kept: &mut *ahead });
             let after = row.as_ptr().wrapping_add(if together { 2 * stride } else { stride });
-            let lines = [after, out.as_ptr()];
+            let soon = [after, out.as_ptr()];
+            let step = Step { x: row, largest, kept: &mut *kept, next, before: before.take(), soon, streams };
             let scale;
-            (scale, largest) = weigh::<_, _, _, FAR>(w, s, row, largest, kept, next, before, lines, streams);
+            (scale, largest) = step.weigh::<_, _, FAR>(w, s);
             // Two buffers take turns where no row is looked at ahead: three would not stay in L1.
             (kept, ahead, behind) = if together { (ahead, behind, kept) } else { (behind, ahead, kept) };
             let row = Weighed { weights: behind, scale, out };
@@ -200,70 +201,76 @@ fn write_end<S: Simd, T: Lane>(s: S, weights: &[f32], scale: f32, out: &mut [T])
     }
 }
 
-/// The weights of a row, to `kept`, which has room for it in whole vectors; on the way the next row's maximum is found, and the row
-/// before is written. Returns the weights' scale and that maximum. Maxima and sums are carried per lane and folded at the end, in a
-/// fixed order.
-#[allow(clippy::too_many_arguments)]
-#[inline(always)]
-fn weigh<W: Simd, S: Simd, T: Lane, const FAR: bool>(
-    w: W,
-    s: S,
-    x: &[T],
+/// A row whose weights are made, and what is done on the way.
+struct Step<'a, T> {
+    x: &'a [T],
     largest: f32,
-    kept: &mut [f32],
-    next: Option<Next<'_, T>>,
-    before: Option<Weighed<'_, T>>,
-    [after, out_line]: [*const T; 2],
+    /// Where weights go, with room for them in whole vectors; 16-bit values and the last ones lie there before.
+    kept: &'a mut [f32],
+    /// A row whose maximum is found.
+    next: Option<Next<'a, T>>,
+    /// A row that is written.
+    before: Option<Weighed<'a, T>>,
+    /// A row of values and one of results that are soon to be wanted; there need not be any.
+    soon: [*const T; 2],
     streams: bool,
-) -> (f32, f32) {
-    let whole = x.len() - x.len() % W::LANES;
-    let is_f32 = T::DTYPE == DType::F32;
-    // A row of nothing but -inf: its weights are 2^-inf = 0 from any finite base, and their scale is 0 as well.
-    let is_empty = largest == f32::NEG_INFINITY;
-    let base = Base::new(w, if is_empty { 0.0 } else { largest });
-    let (mut sums, mut ahead) = (w.zero(), w.splat(f32::NEG_INFINITY));
-    let (kept, kept_end) = kept.split_at_mut(whole);
-    // Rows that are not there have no vectors.
-    let (next_x, next_kept) = next.map_or((&[][..], &mut [][..]), |row| (row.x, row.kept));
-    let (weights, out, before_scale) =
-        before.map_or((&[][..], &mut [][..], 0.0), |row| (row.weights, row.out, row.scale));
-    let (out, out_end) = out.split_at_mut(whole.min(out.len()));
-    let mut nexts = next_x.chunks_exact(W::LANES).zip(next_kept.chunks_exact_mut(W::LANES));
-    let mut befores = weights.chunks_exact(W::LANES).zip(out.chunks_exact_mut(W::LANES));
-    for (i, (x, kept)) in x.chunks_exact(W::LANES).zip(kept.chunks_exact_mut(W::LANES)).enumerate() {
-        let v = if is_f32 { T::load(w, x) } else { w.load(kept) };
-        let e = exp2(w, base.exponent(w, v), is_f32);
-        sums = w.add(sums, e);
-        w.store(e, kept);
-        if let Some((x, kept)) = nexts.next() {
-            ahead = w.max(ahead, load(w, x, kept));
-        }
-        if let Some((weights, out)) = befores.next() {
-            write(w, weights, before_scale, out, FAR && streams);
-        }
-        if !FAR {
-            continue;
-        }
-        let at = i * W::LANES;
-        for line in (at..at + W::LANES).step_by(64 / size_of::<T>()) {
-            fetch_line(after.wrapping_add(line).cast());
-            if !streams {
-                fetch_line_to_write(out_line.wrapping_add(line).cast());
+}
+
+impl<T: Lane> Step<'_, T> {
+    /// Returns the weights' scale, and the next row's maximum. Maxima and sums are carried per lane and folded at the end, in a fixed
+    /// order.
+    #[inline(always)]
+    fn weigh<W: Simd, S: Simd, const FAR: bool>(self, w: W, s: S) -> (f32, f32) {
+        let Step { x, largest, kept, next, before, soon: [after, out_line], streams } = self;
+        let whole = x.len() - x.len() % W::LANES;
+        let is_f32 = T::DTYPE == DType::F32;
+        // A row of nothing but -inf: its weights are 2^-inf = 0 from any finite base, and their scale is 0 as well.
+        let is_empty = largest == f32::NEG_INFINITY;
+        let base = Base::new(w, if is_empty { 0.0 } else { largest });
+        let (mut sums, mut ahead) = (w.zero(), w.splat(f32::NEG_INFINITY));
+        let (kept, kept_end) = kept.split_at_mut(whole);
+        // Rows that are not there have no vectors.
+        let (next_x, next_kept) = next.map_or((&[][..], &mut [][..]), |row| (row.x, row.kept));
+        let (weights, out, before_scale) =
+            before.map_or((&[][..], &mut [][..], 0.0), |row| (row.weights, row.out, row.scale));
+        let (out, out_end) = out.split_at_mut(whole.min(out.len()));
+        let mut nexts = next_x.chunks_exact(W::LANES).zip(next_kept.chunks_exact_mut(W::LANES));
+        let mut befores = weights.chunks_exact(W::LANES).zip(out.chunks_exact_mut(W::LANES));
+        for (i, (x, kept)) in x.chunks_exact(W::LANES).zip(kept.chunks_exact_mut(W::LANES)).enumerate() {
+            let v = if is_f32 { T::load(w, x) } else { w.load(kept) };
+            let e = exp2(w, base.exponent(w, v), is_f32);
+            sums = w.add(sums, e);
+            w.store(e, kept);
+            if let Some((x, kept)) = nexts.next() {
+                ahead = w.max(ahead, load(w, x, kept));
+            }
+            if let Some((weights, out)) = befores.next() {
+                write(w, weights, before_scale, out, FAR && streams);
+            }
+            if !FAR {
+                continue;
+            }
+            let at = i * W::LANES;
+            for line in (at..at + W::LANES).step_by(64 / size_of::<T>()) {
+                fetch_line(after.wrapping_add(line).cast());
+                if !streams {
+                    fetch_line_to_write(out_line.wrapping_add(line).cast());
+                }
             }
         }
+        if whole < x.len() {
+            let e = exp2(w, base.exponent(w, w.load(kept_end)), is_f32);
+            sums = w.add(sums, e);
+            w.store(e, kept_end);
+        }
+        if whole < next_x.len() {
+            ahead = w.max(ahead, load_end(w, s, &next_x[whole..], f32::NEG_INFINITY, &mut next_kept[whole..]));
+        }
+        if !out_end.is_empty() {
+            write_end(s, &weights[whole..], before_scale, out_end);
+        }
+        (if is_empty { 0.0 } else { 1.0 / w.sum(sums) }, w.max_lane(ahead))
     }
-    if whole < x.len() {
-        let e = exp2(w, base.exponent(w, w.load(kept_end)), is_f32);
-        sums = w.add(sums, e);
-        w.store(e, kept_end);
-    }
-    if whole < next_x.len() {
-        ahead = w.max(ahead, load_end(w, s, &next_x[whole..], f32::NEG_INFINITY, &mut next_kept[whole..]));
-    }
-    if !out_end.is_empty() {
-        write_end(s, &weights[whole..], before_scale, out_end);
-    }
-    (if is_empty { 0.0 } else { 1.0 / w.sum(sums) }, w.max_lane(ahead))
 }
 
 /// What makes exponents of a row's values.
