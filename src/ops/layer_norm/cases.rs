@@ -18,6 +18,8 @@ pub fn cases() -> Vec<Case<LayerNorm>> {
         "rows=3,cols=70,out=bf16,modulated=true,groups=3,weight=true",
         // Rows in whole vectors of 16 bytes.
         "rows=5,cols=1032,dtype=bf16,out=bf16,weight=true,bias=true",
+        // Longer than what L1 holds three of.
+        "rows=3,cols=9001,weight=true,bias=true",
         "rows=0,cols=4,weight=true",
         "rows=4,cols=0",
     ]);

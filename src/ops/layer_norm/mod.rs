@@ -117,3 +117,53 @@ pub fn with(x: &Tensor, o: &Options<'_>) -> Result<Normed> {
     let op = LayerNorm { dtype, out, rows, cols, eps, weight, bias, residual, modulated, groups }.checked()?;
     norm::normed(&op, x, o)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Device, Tensor};
+
+    /// No digits are lost where the mean is large, whatever lies first in the row.
+    #[test]
+    fn deviations_are_exact_far_from_zero() {
+        let device = Device::cpu().unwrap();
+        for cols in [5, 64, 200, 9001] {
+            let noise = |j: usize| ((j * 7919) % 1000) as f32 / 500.0 - 1.0;
+            for (mean, outliers, outlier) in
+                [(0.0, 0, 0.0), (1e4, 0, 0.0), (-3e3, 3, 1e4), (0.0, 100, 1e3), (1e4, cols, 1e4)]
+            {
+                let value = |j: usize| if j < outliers { outlier } else { mean + noise(j) };
+                // Three equal rows: the first and the last ones of a part are worked on differently.
+                let row: Vec<f32> = (0..cols).map(value).collect();
+                let x = Tensor::from_slice(&device, &row.repeat(3), &[3, cols]).unwrap();
+                let y: Vec<f32> = super::layer_norm(&x, None, None, 1e-5).unwrap().to_vec().unwrap();
+                let exact: Vec<f64> = row.iter().map(|&v| v as f64).collect();
+                let mean = exact.iter().sum::<f64>() / cols as f64;
+                let variance = exact.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / cols as f64;
+                let deviation = (variance + 1e-5).sqrt();
+                // The mean is a number of 24 bits.
+                let bound = 2e-6 + mean.abs() * 1.2e-7 / deviation;
+                for (y, v) in y.iter().zip(exact.iter().cycle()) {
+                    let want = (v - mean) / deviation;
+                    assert!(
+                        (*y as f64 - want).abs() <= bound * want.abs().max(1.0),
+                        "{cols} {mean} {outliers}: {y} {want}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_finite_spoils_its_row_alone() {
+        let device = Device::cpu().unwrap();
+        for value in [f32::NAN, f32::INFINITY] {
+            let mut x: Vec<f32> = (0..5 * 100).map(|i| (i % 17) as f32).collect();
+            x[2 * 100 + 70] = value;
+            let x = Tensor::from_slice(&device, &x, &[5, 100]).unwrap();
+            let y: Vec<f32> = super::layer_norm(&x, None, None, 1e-5).unwrap().to_vec().unwrap();
+            for (r, row) in y.chunks(100).enumerate() {
+                assert!(row.iter().all(|y| y.is_finite() == (r != 2)), "{value} {r}");
+            }
+        }
+    }
+}

@@ -3,24 +3,25 @@
 //! Layout: `x`, `residual`, `scale`, `shift` have contiguous rows at any distance; `weight`, `bias` [cols] and the results are
 //! contiguous.
 //!
-//! Algorithm, passes over a row that stays in L1: x + residual into the second result; the mean; Σ(x - mean)², so that
-//! no digits are lost where the mean is large; (x - mean)·gain/deviation + offset. Short rows of 16 bits are widened once, into a
-//! buffer; others in each pass, so that gain and offset stay in L1 beside them (AVX-512 alone; 2048 x 4096 bf16 takes 1.0 ms, from a
-//! buffer 1.24). With AVX-512 four vectors of a row are under way at a time, and short rows go in twos: folding a row's sums, dividing and
-//! taking the root are some 150 cycles in which the other row's work goes on (bf16 takes a quarter less, rms norm of f32, bound by
-//! memory, gains nothing and goes one by one). Sums are folded in a fixed order. The next rows are asked for where memory has little
-//! else to do: while deviations of a row read in place are squared (577 x 1024 in L3: 57 us, while results are written 66; 2048 x 4096 1.4 for
-//! 1.8 ms), else while results are written. A modulated row has gain = w·(1 + scale) and offset = b·(1 + scale) + shift, made once
-//! per part and group. Rows are spread over threads in parts of about 32 KiB; a row is never split. Results beyond the caches are
-//! streamed.
+//! Algorithm, two passes over a row: Σ(x - p) and Σ(x - p)², where p is the mean of the row's first values, so that no digits are lost
+//! where the mean is large (where they would be, because p is far from the mean, deviations are squared in a pass of their own); then
+//! (x - mean)·gain/deviation + offset. Rows of which three fit into L1 are worked on three at a time: one loop writes a row and takes
+//! the sums of the second row after it, while those of the row between are folded: 150 cycles of sums, quotients and roots that nothing
+//! waits for. It reads and writes as evenly as a copy. Longer rows, read while another is written, would lose gain and offset from L1
+//! (2048 x 4096 f32: 2.1 ms, pass by pass 1.4): there the passes follow each other, and the next row is asked for while one is
+//! written. 16 bits are widened in both passes. x + residual is made for a whole part first, into the second result. With AVX-512 four
+//! vectors of a row are under way at a time. Sums are folded in a fixed order. A modulated row has gain = w·(1 + scale) and offset =
+//! b·(1 + scale) + shift, made once per part and group. Rows are spread over threads in parts of up to 512 KiB; a row is never split.
+//! Results beyond the caches are streamed.
 //!
-//! Bound: memory (one read, one write); a copy of 577 x 1024 f32 takes 40 us where the layer norm takes 55 (Zen 5, one thread). Tried and
-//! lost: testing for weight and bias inside the loop over a row; asking for the next result, too; taking the next row's first sum
-//! while a row is written (6 % slower); asking while the first sums are taken (10 %).
+//! Bound: memory (one read, one write); a copy of 577 x 1024 f32 takes 40 us where the layer norm takes 51 and the rms norm 44 (Zen 5,
+//! one thread). Tried and lost: three passes, with the mean first, even two rows at a time (55 and 53); testing for weight, bias or
+//! streaming inside the loop over a row, or taking sums before results are stored (vectors of sums no longer stay in registers);
+//! asking for rows where three fit into L1.
 
 use super::{BIAS, Norm, RESIDUAL, SCALE, SHIFT, WEIGHT, X};
 use crate::backend::cpu::simd::{Lane, MAX_LANES, Simd, Wide, fetch_near, load_end, stream_end};
-use crate::backend::cpu::{Caps, Cpu, Scratch};
+use crate::backend::cpu::{Caps, Cpu};
 use crate::backend::{Backend, Launch};
 use crate::dtype::DType;
 use crate::error::{Result, Unsupported};
@@ -31,12 +32,11 @@ use crate::simd_fn;
 /// What the rows of both ops take.
 pub const TAKES: &[Takes] = &[Takes::Rows, Takes::Contiguous, Takes::Contiguous, Takes::Rows, Takes::Rows, Takes::Rows];
 
-/// Elements of a part.
+/// Elements of a part, at least and at most.
 const PART: usize = 8192;
+const LONGEST_PART: usize = 131072;
 /// Vectors under way at a time.
 const WIDTH: usize = 4;
-/// Rows under way at a time, where they are short.
-const TOGETHER: usize = 2;
 
 pub fn supports<S: Simd>(caps: &Caps) -> Result<(), Unsupported> {
     caps.has(S::ISA)
@@ -60,9 +60,9 @@ impl<'a, T: Lane> Rows<'a, T> {
         &self.values[i * self.stride..][..self.cols]
     }
 
-    /// Where rows begin, to be brought closer; there need not be any.
-    fn soon<const R: usize>(&self, i: usize) -> [*const T; R] {
-        std::array::from_fn(|r| self.values.as_ptr().wrapping_add((i + r) * self.stride))
+    /// Those from a row on.
+    fn from(self, i: usize) -> Self {
+        Rows { values: &self.values[i * self.stride..], ..self }
     }
 }
 
@@ -87,77 +87,25 @@ fn all_rows<S: Simd, T: Lane, U: Lane, const CENTRED: bool>(s: S, n: &Norm, l: &
     let (Some(out), sum) = (l.output::<U>(0), l.output::<f32>(1)) else { return };
     let caps = Cpu::caps(l.device);
     let streams = caps.streams(size_of_val(out));
-    let (rows, per_group) = ((PART / cols).max(1), n.rows / n.groups);
-    // Rows of which four fit into L1 are worked on two at a time, where memory leaves something to gain: the end of one's sums is
-    // hidden by the other's.
-    let fit = 4 * cols * size_of::<f32>() <= caps.cache_bytes[0];
-    let together = if S::IS_ROOMY && fit && (CENTRED || T::DTYPE != DType::F32) { TOGETHER } else { 1 };
-    let part = |first: usize, out: &mut [U], mut sum: Option<&mut [f32]>| {
-        let mut kept = Scratch::new(together * cols.next_multiple_of(WIDTH * S::LANES));
-        let mut combined = Combined { group: usize::MAX, gain: Vec::new(), offset: Vec::new() };
-        let (count, mut done) = (out.len() / cols, 0);
-        while done < count {
-            let i = first + done;
-            let group = i / per_group;
-            let (gain, offset) = affine.of_group(group, cols, &mut combined);
-            let sum = sum.as_deref_mut().map(|sum| &mut sum[done * cols..]);
-            let (out, kept) = (&mut out[done * cols..], &mut *kept);
-            let (operands, then) = (Operands { x, residual, sum }, Then { eps: n.eps.0, gain, offset, streams });
-            // The first condition, for the compiler: other instruction sets get no second copy of all this.
-            if S::IS_ROOMY
-                && together == TOGETHER
-                && done + TOGETHER <= count
-                && (i + TOGETHER - 1) / per_group == group
-            {
-                operands.norm::<S, U, TOGETHER, CENTRED>(s, i, then, kept, &mut out[..TOGETHER * cols]);
-                done += TOGETHER;
-            } else {
-                operands.norm::<S, U, 1, CENTRED>(s, i, then, kept, &mut out[..cols]);
-                done += 1;
-            }
-        }
-        if streams {
-            stream_end();
-        }
-    };
+    // Parts begin and end slowly; sums of operands, though, should still be in L2 when they are normalised.
+    let most = if residual.is_some() { LONGEST_PART / 4 } else { LONGEST_PART };
+    let (least, most) = ((PART / cols).max(1), (most / cols).max(1));
+    let parts = n.rows.div_ceil(most).next_multiple_of(caps.threads).min(n.rows.div_ceil(least));
+    let rows = n.rows.div_ceil(parts);
+    // Where three rows of operands stay in L1.
+    let together = 3 * cols * size_of::<T>() < caps.cache_bytes[0];
+    let then = Then { affine: &affine, per_group: n.rows / n.groups, eps: n.eps.0, together, streams };
     let len = rows * cols;
-    match sum {
-        None => l.pool().chunks_mut(out, len, |i, out| part(i * rows, out, None)),
-        Some(sum) => l.pool().chunk_pairs_mut((out, len), (sum, len), |i, out, sum| part(i * rows, out, Some(sum))),
-    }
-}
-
-/// What is normalised: rows of `x`, to which those of `residual` are added first, into `sum`.
-struct Operands<'a, 's, T> {
-    x: Rows<'a, T>,
-    residual: Option<Rows<'a, f32>>,
-    sum: Option<&'s mut [f32]>,
-}
-
-impl<T: Lane> Operands<'_, '_, T> {
-    /// Rows `i` and following.
-    fn norm<S: Simd, U: Lane, const R: usize, const CENTRED: bool>(
-        self,
-        s: S,
-        i: usize,
-        then: Then<'_>,
-        kept: &mut [f32],
-        out: &mut [U],
-    ) {
-        let Operands { x, residual, sum } = self;
-        match (residual, sum) {
-            (Some(residual), Some(sum)) => {
-                for (r, sum) in sum.chunks_exact_mut(x.cols).enumerate().take(R) {
-                    add_row(s, x.row(i + r), residual.row(i + r), sum);
-                }
-                let sums: [&[f32]; R] = std::array::from_fn(|r| &sum[r * x.cols..][..x.cols]);
-                norm_rows::<_, _, _, R, CENTRED>(s, sums, residual.soon(i + R), then, kept, out);
+    match (residual, sum) {
+        (Some(residual), Some(sum)) => l.pool().chunk_pairs_mut((out, len), (sum, len), |i, out, sum| {
+            for (j, sum) in sum.chunks_exact_mut(cols).enumerate() {
+                add_row(s, x.row(i * rows + j), residual.row(i * rows + j), sum);
             }
-            _ => {
-                let rows: [&[T]; R] = std::array::from_fn(|r| x.row(i + r));
-                norm_rows::<_, _, _, R, CENTRED>(s, rows, x.soon(i + R), then, kept, out);
-            }
-        }
+            norm_rows::<_, _, _, CENTRED>(s, Rows { values: sum, stride: cols, cols }, i * rows, then, out);
+        }),
+        _ => l.pool().chunks_mut(out, len, |i, out| {
+            norm_rows::<_, _, _, CENTRED>(s, x.from(i * rows), i * rows, then, out);
+        }),
     }
 }
 
@@ -168,12 +116,14 @@ struct Affine<'a> {
     modulation: Option<(Rows<'a, f32>, Rows<'a, f32>)>,
 }
 
-/// What is made of the deviations of some rows; an offset never comes without a gain.
+/// What is made of the rows of a problem.
 #[derive(Clone, Copy)]
 struct Then<'a> {
+    affine: &'a Affine<'a>,
+    per_group: usize,
     eps: f32,
-    gain: Option<&'a [f32]>,
-    offset: Option<&'a [f32]>,
+    /// Whether a row is written while sums of another are taken.
+    together: bool,
     streams: bool,
 }
 
@@ -276,145 +226,208 @@ fn fold_vector<S: Simd, const SQUARES: bool>(s: S, sum: S::V, v: S::V, mean: S::
 }
 
 simd_fn! {
-    /// `R` rows, while those at `next` are asked for. `kept` has room for them in whole wide vectors.
-    fn norm_rows[S, T: Lane, U: Lane; const R: usize, const CENTRED: bool](
-        s, x: [&[T]; R], next: [*const T; R], then: Then<'_>, kept: &mut [f32], out: &mut [U],
+    /// Rows of which the first is `first` of the problem.
+    fn norm_rows[S, T: Lane, U: Lane; const CENTRED: bool](
+        s, x: Rows<'_, T>, first: usize, then: Then<'_>, out: &mut [U],
     ) {
-        if S::IS_ROOMY && x[0].len() >= WIDTH * S::LANES {
-            rows::<_, _, _, _, R, CENTRED>(Wide::<S, WIDTH>(s), s, x, next, then, kept, out);
-        } else {
-            rows::<_, _, _, _, R, CENTRED>(s, s, x, next, then, kept, out);
+        match S::IS_ROOMY && x.cols >= WIDTH * S::LANES {
+            true if then.streams => x.norm::<_, _, _, CENTRED, true>(Wide::<S, WIDTH>(s), s, first, then, out),
+            true => x.norm::<_, _, _, CENTRED, false>(Wide::<S, WIDTH>(s), s, first, then, out),
+            false => x.norm::<_, _, _, CENTRED, false>(s, s, first, then, out),
         }
     }
 }
 
-/// Asks for the vector `at` of a row.
-#[inline(always)]
-fn fetch_ahead<W: Simd, T: Lane>(row: *const T, at: usize) {
-    for line in (0..W::LANES * size_of::<T>()).step_by(64) {
-        fetch_near(row.wrapping_add(at).cast::<u8>().wrapping_add(line));
+/// Sums over a row: of distances from a pivot that lies among its values, and of their squares.
+#[derive(Clone, Copy)]
+struct Sums<V> {
+    pivot: f32,
+    distances: V,
+    squares: V,
+}
+
+impl<V: Copy> Sums<V> {
+    #[inline(always)]
+    fn add<W: Simd<V = V>, const CENTRED: bool>(&mut self, w: W, v: V, pivot: V) {
+        if CENTRED {
+            let d = w.sub(v, pivot);
+            self.distances = w.add(self.distances, d);
+            self.squares = w.fma(d, d, self.squares);
+        } else {
+            self.squares = w.fma(v, v, self.squares);
+        }
     }
 }
 
-/// By vectors of `W`. What is not read in place lies widened in `kept`, from the first pass on; so does what does not fill a vector.
+/// What is taken from a row's values, and what the rest is divided by.
+#[derive(Clone, Copy)]
+struct Moments {
+    mean: f32,
+    inverse: f32,
+}
+
+impl<T: Lane> Rows<'_, T> {
+    #[inline(always)]
+    fn norm<W: Simd, S: Simd, U: Lane, const CENTRED: bool, const STREAMS: bool>(
+        self,
+        w: W,
+        s: S,
+        first: usize,
+        then: Then<'_>,
+        out: &mut [U],
+    ) {
+        let Then { affine, per_group, eps, together, .. } = then;
+        let count = out.len() / self.cols;
+        let mut combined = Combined { group: usize::MAX, gain: Vec::new(), offset: Vec::new() };
+        let row = |j: usize| if j < count { self.row(j) } else { &[] };
+        // Of the next row to be written and the one after it.
+        let mut sums = [Sums { pivot: 0.0, distances: w.zero(), squares: w.zero() }; 2];
+        for j in 0..if together { 2 } else { 0 } {
+            let next = Next { x: row(j), pivot: pivot::<_, _, CENTRED>(s, row(j)) };
+            sums[j] = step::<_, _, _, U, CENTRED, false, false>(w, s, Write::none(), next);
+        }
+        let mut moments = sums[0].moments::<_, _, _, CENTRED>(w, s, row(0), eps);
+        let mut next = Next { x: row(2), pivot: pivot::<_, _, CENTRED>(s, row(2)) };
+        for (j, out) in out.chunks_exact_mut(self.cols).enumerate() {
+            let (gain, offset) = affine.of_group((first + j) / per_group, self.cols, &mut combined);
+            let after = self.values.as_ptr().wrapping_add((j + 1) * self.stride);
+            if together {
+                let write = Write { x: row(j), after, moments, gain, offset, out };
+                moments = sums[1].moments::<_, _, _, CENTRED>(w, s, row(j + 1), eps);
+                let later = Next { x: row(j + 3), pivot: pivot::<_, _, CENTRED>(s, row(j + 3)) };
+                sums = [sums[1], step::<_, _, _, _, CENTRED, STREAMS, false>(w, s, write, next)];
+                next = later;
+            } else {
+                let this = Next { x: row(j), pivot: pivot::<_, _, CENTRED>(s, row(j)) };
+                let sums = step::<_, _, _, U, CENTRED, false, false>(w, s, Write::none(), this);
+                let moments = sums.moments::<_, _, _, CENTRED>(w, s, row(j), eps);
+                let write = Write { x: row(j), after, moments, gain, offset, out };
+                step::<_, _, _, _, CENTRED, STREAMS, true>(w, s, write, Next { x: &[], pivot: 0.0 });
+            }
+        }
+        if STREAMS {
+            stream_end();
+        }
+    }
+}
+
+/// The mean of a row's first values, or of all if they are few.
 #[inline(always)]
-fn rows<W: Simd, S: Simd, T: Lane, U: Lane, const R: usize, const CENTRED: bool>(
+fn pivot<S: Simd, T: Lane, const CENTRED: bool>(s: S, x: &[T]) -> f32 {
+    match x.len() {
+        _ if !CENTRED => 0.0,
+        0 => 0.0,
+        n if n < S::LANES => s.sum(T::load_part(s, x)) / n as f32,
+        _ => s.sum(T::load(s, x)) / S::LANES as f32,
+    }
+}
+
+impl<V: Copy> Sums<V> {
+    /// Of the row `x`.
+    #[inline(always)]
+    fn moments<W: Simd<V = V>, S: Simd, T: Lane, const CENTRED: bool>(&self, w: W, s: S, x: &[T], eps: f32) -> Moments {
+        let (count, mut squares) = (x.len() as f32, w.sum(self.squares));
+        let mut mean = 0.0;
+        if CENTRED {
+            let sum = w.sum(self.distances);
+            let shift = sum / count;
+            mean = self.pivot + shift;
+            // Where the pivot was far from the mean, digits would be lost.
+            let excess = sum * shift;
+            squares = if excess <= 0.5 * squares { squares - excess } else { sum_squares(s, x, mean) };
+        }
+        Moments { mean, inverse: 1.0 / (squares / count + eps).sqrt() }
+    }
+}
+
+/// A row that is written, and where the next one begins, if there is one.
+struct Write<'a, T, U> {
+    x: &'a [T],
+    after: *const T,
+    moments: Moments,
+    gain: Option<&'a [f32]>,
+    offset: Option<&'a [f32]>,
+    out: &'a mut [U],
+}
+
+impl<T, U> Write<'_, T, U> {
+    fn none() -> Self {
+        Write {
+            x: &[],
+            after: std::ptr::null(),
+            moments: Moments { mean: 0.0, inverse: 0.0 },
+            gain: None,
+            offset: None,
+            out: &mut [],
+        }
+    }
+}
+
+/// A row whose sums are taken.
+struct Next<'a, T> {
+    x: &'a [T],
+    pivot: f32,
+}
+
+/// Writes a row, and takes another one's sums on the way; either may be empty. With `ASKS`, the next one to be written is asked for.
+#[inline(always)]
+fn step<W: Simd, S: Simd, T: Lane, U: Lane, const CENTRED: bool, const STREAMS: bool, const ASKS: bool>(
     w: W,
     s: S,
-    x: [&[T]; R],
-    next: [*const T; R],
-    then: Then<'_>,
-    kept: &mut [f32],
-    out: &mut [U],
-) {
-    let (len, count) = (x[0].len(), x[0].len() as f32);
-    let (whole, padded) = (len - len % W::LANES, len.next_multiple_of(W::LANES));
-    let in_place = T::DTYPE == DType::F32 || S::IS_ROOMY && R == 1;
-    // The next rows are asked for where memory has little else to do.
-    let early = in_place && CENTRED;
-    let mut keeps = kept.chunks_exact_mut(padded);
-    let mut kept: [&mut [f32]; R] = std::array::from_fn(|_| keeps.next().expect("room for all rows"));
-    let mut outs = out.chunks_exact_mut(len);
-    let mut out: [&mut [U]; R] = std::array::from_fn(|_| outs.next().expect("as many results as rows"));
-    let mut sums = [w.zero(); R];
-    {
-        // Slices of one length, which is looked at once.
-        let kept = kept.each_mut().map(|kept| &mut kept[..whole]);
-        let x = x.map(|x| &x[..whole]);
-        for at in (0..whole).step_by(W::LANES) {
-            for r in 0..R {
-                let v = T::load(w, &x[r][at..at + W::LANES]);
-                sums[r] = if CENTRED { w.add(sums[r], v) } else { w.fma(v, v, sums[r]) };
-                if !in_place {
-                    w.store(v, &mut kept[r][at..at + W::LANES]);
-                }
-            }
-        }
-    }
-    if whole < len {
-        for r in 0..R {
-            let v = load_end(w, s, &x[r][whole..], 0.0, &mut kept[r][whole..]);
-            sums[r] = if CENTRED { w.add(sums[r], v) } else { w.fma(v, v, sums[r]) };
-        }
-    }
-    let (mut mean, mut squares) = ([0.0; R], [0.0; R]);
-    for r in 0..R {
-        squares[r] = w.sum(sums[r]);
-    }
-    if CENTRED {
-        let mut means = [w.zero(); R];
-        for r in 0..R {
-            mean[r] = squares[r] / count;
-            means[r] = w.splat(mean[r]);
-            // What pads the row adds nothing.
-            kept[r][len..].fill(mean[r]);
-        }
-        let mut sums = [w.zero(); R];
-        let (rows, keeps) = (x.map(|x| &x[..whole]), kept.each_ref().map(|kept| &kept[..whole]));
-        for at in (0..whole).step_by(W::LANES) {
-            for r in 0..R {
-                let end = at + W::LANES;
-                if early {
-                    fetch_ahead::<W, T>(next[r], at);
-                }
-                let v = if in_place { T::load(w, &rows[r][at..end]) } else { w.load(&keeps[r][at..end]) };
-                let d = w.sub(v, means[r]);
-                sums[r] = w.fma(d, d, sums[r]);
-            }
-        }
-        if whole < len {
-            for r in 0..R {
-                let d = w.sub(w.load(&kept[r][whole..]), means[r]);
-                sums[r] = w.fma(d, d, sums[r]);
-            }
-        }
-        for r in 0..R {
-            squares[r] = w.sum(sums[r]);
-        }
-    }
-    let mut inverse = [0.0; R];
-    for r in 0..R {
-        inverse[r] = 1.0 / (squares[r] / count + then.eps).sqrt();
-    }
+    write: Write<'_, T, U>,
+    Next { x: next, pivot }: Next<'_, T>,
+) -> Sums<W::V> {
+    let mut sums = Sums { pivot, distances: w.zero(), squares: w.zero() };
+    let pivots = w.splat(pivot);
+    let Write { x, after, moments: Moments { mean, inverse }, gain, offset, out } = write;
+    let whole = out.len() - out.len() % W::LANES;
+    let mut nexts = next.chunks_exact(W::LANES);
     // A macro for wide vectors and single ones, whose types differ.
     macro_rules! scale {
         ($($operand:ident),* => |$v:ident, $y:ident| $e:expr) => {{
-            let (mut m, mut i) = ([w.zero(); R], [w.zero(); R]);
-            for r in 0..R {
-                (m[r], i[r]) = (w.splat(mean[r]), w.splat(inverse[r]));
-            }
+            let (m, i) = (w.splat(mean), w.splat(inverse));
             {
                 $(let $operand = &$operand[..whole];)*
-                let (rows, keeps) = (x.map(|x| &x[..whole]), kept.each_ref().map(|kept| &kept[..whole]));
-                let out = out.each_mut().map(|out| &mut out[..whole]);
+                let (x, out) = (&x[..whole], &mut out[..whole]);
                 for at in (0..whole).step_by(W::LANES) {
                     let end = at + W::LANES;
                     $(let $operand = w.load(&$operand[at..end]);)*
-                    for r in 0..R {
-                        if !early {
-                            fetch_ahead::<W, T>(next[r], at);
+                    let ($v, $y) = (w, w.mul(w.sub(T::load(w, &x[at..end]), m), i));
+                    let out = &mut out[at..end];
+                    if STREAMS { U::stream(w, $e, out) } else { U::store(w, $e, out) }
+                    if let Some(next) = nexts.next() {
+                        sums.add::<_, CENTRED>(w, T::load(w, next), pivots);
+                    }
+                    if ASKS {
+                        for line in (at..end).step_by(64 / size_of::<T>()) {
+                            fetch_near(after.wrapping_add(line).cast());
                         }
-                        let x = if in_place { T::load(w, &rows[r][at..end]) } else { w.load(&keeps[r][at..end]) };
-                        let ($v, $y) = (w, w.mul(w.sub(x, m[r]), i[r]));
-                        let out = &mut out[r][at..end];
-                        if then.streams { U::stream(w, $e, out) } else { U::store(w, $e, out) }
                     }
                 }
             }
-            for at in (whole..len).step_by(S::LANES) {
-                let end = (at + S::LANES).min(len);
+            for at in (whole..out.len()).step_by(S::LANES) {
+                let end = (at + S::LANES).min(out.len());
                 $(let $operand = s.load_part(&$operand[at..end]);)*
-                for r in 0..R {
-                    let (m, i) = (s.splat(mean[r]), s.splat(inverse[r]));
-                    let ($v, $y) = (s, s.mul(s.sub(s.load_part(&kept[r][at..end]), m), i));
-                    U::store_part(s, $e, &mut out[r][at..end]);
-                }
+                let (m, i) = (s.splat(mean), s.splat(inverse));
+                let ($v, $y) = (s, s.mul(s.sub(T::load_part(s, &x[at..end]), m), i));
+                U::store_part(s, $e, &mut out[at..end]);
             }
         }};
     }
-    match (then.gain, then.offset) {
+    match (gain, offset) {
         (Some(gain), Some(offset)) => scale!(gain, offset => |v, y| v.fma(y, gain, offset)),
         (Some(gain), None) => scale!(gain => |v, y| v.mul(y, gain)),
         _ => scale!(=> |_v, y| y),
     }
+    // Of a row without one to be written.
+    for next in nexts.by_ref() {
+        sums.add::<_, CENTRED>(w, T::load(w, next), pivots);
+    }
+    let end = nexts.remainder();
+    if !end.is_empty() {
+        let mut kept = [0.0; WIDTH * MAX_LANES];
+        // What pads the row adds nothing.
+        sums.add::<_, CENTRED>(w, load_end(w, s, end, pivot, &mut kept), pivots);
+    }
+    sums
 }
