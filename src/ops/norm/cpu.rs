@@ -23,7 +23,6 @@ use super::{BIAS, Norm, RESIDUAL, SCALE, SHIFT, WEIGHT, X};
 use crate::backend::cpu::simd::{Lane, MAX_LANES, Simd, Wide, fetch_near, load_end, stream_end};
 use crate::backend::cpu::{Caps, Cpu};
 use crate::backend::{Backend, Launch};
-use crate::dtype::DType;
 use crate::error::{Result, Unsupported};
 use crate::layout::Takes;
 use crate::ops::with_lane;
@@ -282,9 +281,9 @@ impl<T: Lane> Rows<'_, T> {
         let row = |j: usize| if j < count { self.row(j) } else { &[] };
         // Of the next row to be written and the one after it.
         let mut sums = [Sums { pivot: 0.0, distances: w.zero(), squares: w.zero() }; 2];
-        for j in 0..if together { 2 } else { 0 } {
+        for (j, sums) in sums.iter_mut().enumerate().take(if together { 2 } else { 0 }) {
             let next = Next { x: row(j), pivot: pivot::<_, _, CENTRED>(s, row(j)) };
-            sums[j] = step::<_, _, _, U, CENTRED, false, false>(w, s, Write::none(), next);
+            *sums = step::<_, _, _, U, CENTRED, false, false>(w, s, Write::none(), next);
         }
         let mut moments = sums[0].moments::<_, _, _, CENTRED>(w, s, row(0), eps);
         let mut next = Next { x: row(2), pivot: pivot::<_, _, CENTRED>(s, row(2)) };
