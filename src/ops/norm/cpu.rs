@@ -126,11 +126,24 @@ struct Then<'a> {
     streams: bool,
 }
 
+impl Then<'_> {
+    /// Gain and offset of row `i` of the problem.
+    fn of_row<'c>(&'c self, i: usize, cols: usize, c: &'c mut Combined) -> (Option<&'c [f32]>, Option<&'c [f32]>) {
+        self.affine.of_group(i / self.per_group, cols, c)
+    }
+}
+
 /// Gain and offset of one group.
 struct Combined {
     group: usize,
     gain: Vec<f32>,
     offset: Vec<f32>,
+}
+
+impl Combined {
+    fn new() -> Self {
+        Combined { group: usize::MAX, gain: Vec::new(), offset: Vec::new() }
+    }
 }
 
 impl<'a> Affine<'a> {
@@ -256,72 +269,7 @@ impl<V: Copy> Sums<V> {
             self.squares = w.fma(v, v, self.squares);
         }
     }
-}
 
-/// What is taken from a row's values, and what the rest is divided by.
-#[derive(Clone, Copy)]
-struct Moments {
-    mean: f32,
-    inverse: f32,
-}
-
-impl<T: Lane> Rows<'_, T> {
-    #[inline(always)]
-    fn norm<W: Simd, S: Simd, U: Lane, const CENTRED: bool, const STREAMS: bool>(
-        self,
-        w: W,
-        s: S,
-        first: usize,
-        then: Then<'_>,
-        out: &mut [U],
-    ) {
-        let Then { affine, per_group, eps, together, .. } = then;
-        let count = out.len() / self.cols;
-        let mut combined = Combined { group: usize::MAX, gain: Vec::new(), offset: Vec::new() };
-        let row = |j: usize| if j < count { self.row(j) } else { &[] };
-        // Of the next row to be written and the one after it.
-        let mut sums = [Sums { pivot: 0.0, distances: w.zero(), squares: w.zero() }; 2];
-        for (j, sums) in sums.iter_mut().enumerate().take(if together { 2 } else { 0 }) {
-            let next = Next { x: row(j), pivot: pivot::<_, _, CENTRED>(s, row(j)) };
-            *sums = step::<_, _, _, U, CENTRED, false, false>(w, s, Write::none(), next);
-        }
-        let mut moments = sums[0].moments::<_, _, _, CENTRED>(w, s, row(0), eps);
-        let mut next = Next { x: row(2), pivot: pivot::<_, _, CENTRED>(s, row(2)) };
-        for (j, out) in out.chunks_exact_mut(self.cols).enumerate() {
-            let (gain, offset) = affine.of_group((first + j) / per_group, self.cols, &mut combined);
-            let after = self.values.as_ptr().wrapping_add((j + 1) * self.stride);
-            if together {
-                let write = Write { x: row(j), after, moments, gain, offset, out };
-                moments = sums[1].moments::<_, _, _, CENTRED>(w, s, row(j + 1), eps);
-                let later = Next { x: row(j + 3), pivot: pivot::<_, _, CENTRED>(s, row(j + 3)) };
-                sums = [sums[1], step::<_, _, _, _, CENTRED, STREAMS, false>(w, s, write, next)];
-                next = later;
-            } else {
-                let this = Next { x: row(j), pivot: pivot::<_, _, CENTRED>(s, row(j)) };
-                let sums = step::<_, _, _, U, CENTRED, false, false>(w, s, Write::none(), this);
-                let moments = sums.moments::<_, _, _, CENTRED>(w, s, row(j), eps);
-                let write = Write { x: row(j), after, moments, gain, offset, out };
-                step::<_, _, _, _, CENTRED, STREAMS, true>(w, s, write, Next { x: &[], pivot: 0.0 });
-            }
-        }
-        if STREAMS {
-            stream_end();
-        }
-    }
-}
-
-/// The mean of a row's first values, or of all if they are few.
-#[inline(always)]
-fn pivot<S: Simd, T: Lane, const CENTRED: bool>(s: S, x: &[T]) -> f32 {
-    match x.len() {
-        _ if !CENTRED => 0.0,
-        0 => 0.0,
-        n if n < S::LANES => s.sum(T::load_part(s, x)) / n as f32,
-        _ => s.sum(T::load(s, x)) / S::LANES as f32,
-    }
-}
-
-impl<V: Copy> Sums<V> {
     /// Of the row `x`.
     #[inline(always)]
     fn moments<W: Simd<V = V>, S: Simd, T: Lane, const CENTRED: bool>(&self, w: W, s: S, x: &[T], eps: f32) -> Moments {
@@ -339,7 +287,100 @@ impl<V: Copy> Sums<V> {
     }
 }
 
-/// A row that is written, and where the next one begins, if there is one.
+/// The mean of a row's first values, or of all if they are few.
+#[inline(always)]
+fn pivot<S: Simd, T: Lane, const CENTRED: bool>(s: S, x: &[T]) -> f32 {
+    match x.len() {
+        _ if !CENTRED => 0.0,
+        0 => 0.0,
+        n if n < S::LANES => s.sum(T::load_part(s, x)) / n as f32,
+        _ => s.sum(T::load(s, x)) / S::LANES as f32,
+    }
+}
+
+/// What is taken from a row's values, and what the rest is multiplied by.
+#[derive(Clone, Copy)]
+struct Moments {
+    mean: f32,
+    inverse: f32,
+}
+
+impl<T: Lane> Rows<'_, T> {
+    #[inline(always)]
+    fn norm<W: Simd, S: Simd, U: Lane, const CENTRED: bool, const STREAMS: bool>(
+        self,
+        w: W,
+        s: S,
+        first: usize,
+        then: Then<'_>,
+        out: &mut [U],
+    ) {
+        if then.together {
+            self.overlapped::<_, _, _, CENTRED, STREAMS>(w, s, first, then, out);
+        } else {
+            self.in_turn::<_, _, _, CENTRED, STREAMS>(w, s, first, then, out);
+        }
+        if STREAMS {
+            stream_end();
+        }
+    }
+
+    /// Each row is written while sums of the second after it are taken.
+    #[inline(always)]
+    fn overlapped<W: Simd, S: Simd, U: Lane, const CENTRED: bool, const STREAMS: bool>(
+        self,
+        w: W,
+        s: S,
+        first: usize,
+        then: Then<'_>,
+        out: &mut [U],
+    ) {
+        let count = out.len() / self.cols;
+        let mut combined = Combined::new();
+        let row = |j: usize| if j < count { self.row(j) } else { &[] };
+        let mut sums = [Sums { pivot: 0.0, distances: w.zero(), squares: w.zero() }; 2];
+        for (j, sums) in sums.iter_mut().enumerate() {
+            let next = Next { x: row(j), pivot: pivot::<_, _, CENTRED>(s, row(j)) };
+            *sums = step::<_, _, _, U, CENTRED, false, false>(w, s, Write::none(), next);
+        }
+        let mut moments = sums[0].moments::<_, _, _, CENTRED>(w, s, row(0), then.eps);
+        let mut next = Next { x: row(2), pivot: pivot::<_, _, CENTRED>(s, row(2)) };
+        for (j, out) in out.chunks_exact_mut(self.cols).enumerate() {
+            let (gain, offset) = then.of_row(first + j, self.cols, &mut combined);
+            let write = Write { x: row(j), after: std::ptr::null(), moments, gain, offset, out };
+            // What the next turn needs is begun before this one's work.
+            moments = sums[1].moments::<_, _, _, CENTRED>(w, s, row(j + 1), then.eps);
+            let later = Next { x: row(j + 3), pivot: pivot::<_, _, CENTRED>(s, row(j + 3)) };
+            sums = [sums[1], step::<_, _, _, _, CENTRED, STREAMS, false>(w, s, write, next)];
+            next = later;
+        }
+    }
+
+    /// The sums of each row, then the row.
+    #[inline(always)]
+    fn in_turn<W: Simd, S: Simd, U: Lane, const CENTRED: bool, const STREAMS: bool>(
+        self,
+        w: W,
+        s: S,
+        first: usize,
+        then: Then<'_>,
+        out: &mut [U],
+    ) {
+        let mut combined = Combined::new();
+        for (j, out) in out.chunks_exact_mut(self.cols).enumerate() {
+            let x = self.row(j);
+            let (gain, offset) = then.of_row(first + j, self.cols, &mut combined);
+            let this = Next { x, pivot: pivot::<_, _, CENTRED>(s, x) };
+            let sums = step::<_, _, _, U, CENTRED, false, false>(w, s, Write::none(), this);
+            let moments = sums.moments::<_, _, _, CENTRED>(w, s, x, then.eps);
+            let after = x.as_ptr().wrapping_add(self.stride);
+            let write = Write { x, after, moments, gain, offset, out };
+            step::<_, _, _, _, CENTRED, STREAMS, true>(w, s, write, Next { x: &[], pivot: 0.0 });
+        }
+    }
+}
+
+/// A row that is written, and where the next one begins, if it is to be asked for.
 struct Write<'a, T, U> {
     x: &'a [T],
     after: *const T,
