@@ -89,12 +89,14 @@ impl Peaks {
         // A guest of a large processor has the size of the last level for itself on paper only: what 16 MiB are read at is no
         // measure of 128.
         let (small, large) = (16 << 20, 128 << 20);
+        // What is larger than three quarters of the last level does not stay in it from one pass to the next.
         let all_l3 = l3.max(l2 * threads);
+        let lives_in_l3 = all_l3 / 4 * 3;
         if all_l3 > large {
             levels.push(("L3", 4 * small, read(small / threads)));
-            levels.push(("L3_128M", all_l3, read(large / threads)));
+            levels.push(("L3_128M", lives_in_l3, read(large / threads)));
         } else {
-            levels.push(("L3", all_l3, read((l3 / 2).min(small) / threads)));
+            levels.push(("L3", lives_in_l3, read((l3 / 2).min(small) / threads)));
         }
         levels.push(("DRAM", usize::MAX, read(dram_bytes)));
         Peaks {
