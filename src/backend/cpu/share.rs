@@ -1,7 +1,7 @@
 //! How parts of a kernel's work share memory and ranges.
 
 use super::Caps;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::{Mutex, PoisonError};
 
 /// Scratch memory for every thread.
@@ -30,4 +30,10 @@ impl<'a> Slots<'a> {
 /// Range `i` of the `parts` of nearly equal size that `0..len` is dealt out to.
 pub fn deal(len: usize, parts: usize, i: usize) -> Range<usize> {
     len * i / parts..len * (i + 1) / parts
+}
+
+/// Rows of a part, of which there are as many for each thread, if that is possible, where a part has as many rows as `allowed`.
+pub fn rows_of_part(rows: usize, allowed: RangeInclusive<usize>, threads: usize) -> usize {
+    let parts = rows.div_ceil(*allowed.end()).next_multiple_of(threads).min(rows.div_ceil(*allowed.start()));
+    rows.div_ceil(parts)
 }

@@ -22,7 +22,7 @@
 
 use super::{BIAS, Norm, RESIDUAL, SCALE, SHIFT, WEIGHT, X};
 use crate::backend::cpu::simd::{Lane, MAX_LANES, Simd, Wide, fetch_near, load_end, stream_end};
-use crate::backend::cpu::{Caps, Cpu};
+use crate::backend::cpu::{Caps, Cpu, rows_of_part};
 use crate::backend::{Backend, Launch};
 use crate::error::{Result, Unsupported};
 use crate::layout::Takes;
@@ -89,9 +89,7 @@ fn all_rows<S: Simd, T: Lane, U: Lane, const CENTRED: bool>(s: S, n: &Norm, l: &
     let streams = caps.streams(size_of_val(out));
     // Parts begin and end slowly; sums of operands, though, should still be in L2 when they are normalised.
     let most = if residual.is_some() { LONGEST_PART / 4 } else { LONGEST_PART };
-    let (least, most) = ((PART / cols).max(1), (most / cols).max(1));
-    let parts = n.rows.div_ceil(most).next_multiple_of(caps.threads).min(n.rows.div_ceil(least));
-    let rows = n.rows.div_ceil(parts);
+    let rows = rows_of_part(n.rows, (PART / cols).max(1)..=(most / cols).max(1), caps.threads);
     // Where three rows of operands stay in L1.
     let together = 3 * cols * size_of::<T>() < caps.cache_bytes[0];
     let then = Then { affine: &affine, per_group: n.rows / n.groups, eps: n.eps.0, together, streams };

@@ -17,7 +17,7 @@
 
 use super::Softmax;
 use crate::backend::cpu::simd::{Isa, Lane, Simd, Wide, fetch_line, fetch_line_to_write, load_end, math, stream_end};
-use crate::backend::cpu::{Caps, Cpu, Scratch};
+use crate::backend::cpu::{Caps, Cpu, Scratch, rows_of_part};
 use crate::backend::{Backend, Kernel, Kernels, Launch};
 use crate::dtype::DType;
 use crate::error::{Result, Unsupported};
@@ -50,8 +50,7 @@ fn launch<S: Simd>(_: &Kernel<Cpu, Softmax>, op: &Softmax, l: &mut Launch<'_, Cp
         let caps = Cpu::caps(l.device);
         let streams = caps.streams(size_of_val(out));
         let least = (PART / op.cols).max(1);
-        let parts = op.rows.div_ceil(PART_ROWS.max(least)).next_multiple_of(caps.threads).min(op.rows.div_ceil(least));
-        let rows = op.rows.div_ceil(parts);
+        let rows = rows_of_part(op.rows, least..=PART_ROWS.max(least), caps.threads);
         // Rows of which six fit into L1 are worked on three at a time.
         let together = op.cols * 6 * size_of::<f32>() <= caps.cache_bytes[0];
         // Long rows of f32 in L2 are bound by its misses, and gain nothing from waiting for the next one.
