@@ -7,7 +7,7 @@ use super::Queries;
 use crate::backend::cpu::deal;
 use crate::backend::cpu::simd::{Isa, Lane, Simd};
 use crate::ops::attend::cpu::tile::{dots, weigh};
-use crate::ops::attend::cpu::{PANEL, Soon, Words};
+use crate::ops::attend::cpu::{PANEL, Soon, Words, max_nv};
 use crate::simd_fn;
 use std::ops::Range;
 
@@ -153,11 +153,7 @@ impl<'a> Slot<'a> {
 /// Groups of vectors that the columns of keys are cut into: as few and as even as the register tile allows. Gives the
 /// first column and the vectors of each.
 pub fn columns<S: Simd>(head_dim: usize) -> impl Iterator<Item = (usize, usize)> {
-    let most = match S::ISA {
-        Isa::Portable => 1,
-        Isa::Avx2 => 3,
-        Isa::Avx512 => 4,
-    };
+    let most = if S::ISA == Isa::Avx512 { 4 } else { max_nv::<S>() };
     let vectors = head_dim.div_ceil(S::LANES);
     let groups = vectors.div_ceil(most);
     (0..groups).map(move |i| {
