@@ -68,6 +68,37 @@ fn merged_parts_have_the_gradients_of_the_whole() -> Result<()> {
     Ok(())
 }
 
+/// What a query gets does not depend, to the last bit, on which other queries are computed beside it, though scores rise so far
+/// that sums are scaled again and again.
+#[test]
+fn queries_do_not_notice_each_other() -> Result<()> {
+    let device = Device::cpu_with_threads(1)?;
+    let len = 250;
+    let rising = |t: Tensor| {
+        let of_row = |(i, x): (usize, f32)| x * (1.0 + 0.2 * (i / (2 * 16)) as f32);
+        let rows: Vec<f32> = t.to_vec::<f32>()?.into_iter().enumerate().map(of_row).collect();
+        Tensor::from_slice(&device, &rows, t.shape())
+    };
+    let [q, k, v] = [1, 2, 3].map(|seed| values(&device, seed, &[1, len, 2, 16]));
+    let k = rising(k)?;
+    for dtype in [DType::F32, DType::BF16] {
+        let [q, k, v] = [&q, &k, &v].map(|t| t.to_dtype(dtype).unwrap());
+        for options in [
+            Options { out: dtype, ..Options::default() },
+            Options { out: dtype, causal: true, window: 100, ..Options::default() },
+            Options { out: dtype, softmax_scale: Some(-3.0), ..Options::default() },
+        ] {
+            let all = attention(&q, &k, &v, &options)?;
+            let read = |t: Tensor| t.contiguous()?.to_dtype(DType::F32)?.to_vec::<f32>();
+            for from in [1, 100, 203] {
+                let some = attention(&q.slice(1, from..len)?, &k, &v, &options)?;
+                assert!(read(all.slice(1, from..len)?)? == read(some)?, "{dtype} from {from}");
+            }
+        }
+    }
+    Ok(())
+}
+
 /// What padding hides may be anything: it gets zeros, and nobody else notices. With bf16, two keys or two queries are a word of a
 /// product.
 #[test]

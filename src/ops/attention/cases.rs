@@ -20,6 +20,11 @@ pub fn cases() -> Vec<Case<Attention>> {
         "len_q=0,len_k=5,lse=true",
         "len_q=3,len_k=0,lse=true",
         "batch=0,lse=true",
+        // Rows a multiple of 4 KiB apart; scores that rise far above the first ones.
+        "head_dim=64,len_q=50,len_k=40,heads_q=16,heads_kv=16",
+        "head_dim=40,len_q=70,len_k=330,softmax_scale=4,lse=true",
+        "head_dim=40,len_q=70,len_k=410,softmax_scale=4,causal=true,window=250,lse=true",
+        "head_dim=40,len_q=70,len_k=430,softmax_scale=4,dtype=bf16,out=bf16,lse=true",
         // Causal and windows, with queries fewer and more than keys; more give rows that see nothing.
         "len_q=70,len_k=70,head_dim=16,causal=true,lse=true",
         "len_q=300,len_k=300,head_dim=32,causal=true",

@@ -178,6 +178,10 @@ impl Simd for Avx2 {
         unsafe { _mm256_blendv_ps(no, yes, _mm256_cmp_ps::<_CMP_LT_OQ>(a, b)) }
     }
     #[inline(always)]
+    fn any_lt(self, a: __m256, b: __m256) -> bool {
+        unsafe { _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_LT_OQ>(a, b)) != 0 }
+    }
+    #[inline(always)]
     fn swap_pairs(self, a: __m256) -> __m256 {
         unsafe { _mm256_permute_ps::<0b10_11_00_01>(a) }
     }

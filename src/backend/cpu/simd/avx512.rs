@@ -442,6 +442,10 @@ impl Simd for Avx512 {
         unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), no, yes) }
     }
     #[inline(always)]
+    fn any_lt(self, a: __m512, b: __m512) -> bool {
+        unsafe { _mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b) != 0 }
+    }
+    #[inline(always)]
     fn swap_pairs(self, a: __m512) -> __m512 {
         unsafe { _mm512_permute_ps::<0b10_11_00_01>(a) }
     }

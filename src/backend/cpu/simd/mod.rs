@@ -192,6 +192,11 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn split2(self, a: Self::V) -> (Self::V, Self::V);
     /// `yes` in lanes where a < b, else `no`.
     fn select_lt(self, a: Self::V, b: Self::V, yes: Self::V, no: Self::V) -> Self::V;
+    /// Whether a < b in some lane.
+    #[inline(always)]
+    fn any_lt(self, a: Self::V, b: Self::V) -> bool {
+        self.max_lane(self.select_lt(a, b, self.splat(1.0), self.zero())) > 0.0
+    }
 
     /// Neighbouring lanes exchanged: 1, 0, 3, 2, …
     fn swap_pairs(self, a: Self::V) -> Self::V;
@@ -554,6 +559,11 @@ mod tests {
             assert_eq!(get(s.fnma(a, b, a))[i], p - p * q);
             assert_eq!(get(s.max(a, b))[i], p.max(q));
             assert_eq!(get(s.copysign(a, b))[i], p.abs().copysign(q));
+            let mut other = x.to_vec();
+            other[i] += 0.5;
+            assert!(s.any_lt(a, s.load(&other)) && !s.any_lt(s.load(&other), a));
+            other[i] = f32::NAN;
+            assert!(!s.any_lt(a, s.load(&other)) && !s.any_lt(s.load(&other), a));
             assert_eq!(get(s.swap_pairs(a))[i], x[i ^ 1]);
             assert_eq!(get(s.round(a))[i], p.round_ties_even());
             assert_eq!(get(s.select_lt(a, b, a, b))[i], if p < q { p } else { q });

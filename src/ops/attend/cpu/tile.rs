@@ -14,6 +14,7 @@
 
 use super::Words;
 use crate::backend::cpu::simd::Simd;
+use std::marker::PhantomData;
 
 /// A tile of accumulators.
 pub type Tile<S, const MR: usize, const NV: usize> = [[<S as Simd>::V; NV]; MR];
@@ -27,19 +28,56 @@ pub fn dots<S: Simd, W: Words<S>, const MR: usize, const NV: usize>(
     rows: [&[f32]; MR],
     columns: &[f32],
 ) -> Tile<S, MR, NV> {
-    let width = NV * S::LANES;
-    let depth = columns.len() / width;
-    let mut from = [std::ptr::null(); MR];
-    for i in 0..MR {
-        from[i] = rows[i][..depth].as_ptr();
-    }
-    let mut b = columns.as_ptr();
-    for t in 0..depth {
-        // SAFETY: t is below the length of each row, and `b` has advanced by t steps of what `columns` has `depth` of.
-        unsafe { multiply(s, words, &mut acc, |i| *from[i].add(t), b) };
-        b = b.wrapping_add(width);
-    }
+    let mut dots = Dots::<MR>::new(rows, columns, NV * S::LANES);
+    dots.advance(s, words, &mut acc, dots.left);
     acc
+}
+
+/// [`dots`] in pieces, for what is to be done between them.
+pub struct Dots<'a, const MR: usize> {
+    /// The next step's words of each row and vectors of columns.
+    rows: [*const f32; MR],
+    columns: *const f32,
+    width: usize,
+    pub left: usize,
+    operands: PhantomData<&'a [f32]>,
+}
+
+impl<'a, const MR: usize> Dots<'a, MR> {
+    /// `columns` has `width` values for each step.
+    #[inline(always)]
+    pub fn new(rows: [&'a [f32]; MR], columns: &'a [f32], width: usize) -> Self {
+        let left = columns.len() / width;
+        let mut from = [std::ptr::null(); MR];
+        for i in 0..MR {
+            from[i] = rows[i][..left].as_ptr();
+        }
+        Dots { rows: from, columns: columns.as_ptr(), width, left, operands: PhantomData }
+    }
+
+    /// Up to `steps` more.
+    #[inline(always)]
+    pub fn advance<S: Simd, W: Words<S>, const NV: usize>(
+        &mut self,
+        s: S,
+        words: W,
+        acc: &mut Tile<S, MR, NV>,
+        steps: usize,
+    ) {
+        assert!(self.width == NV * S::LANES);
+        let steps = steps.min(self.left);
+        let mut columns = self.columns;
+        for t in 0..steps {
+            // SAFETY: the steps that are left are inside of each row and of the columns, of which each takes NV vectors.
+            unsafe { multiply(s, words, acc, |i| *self.rows[i].add(t), columns) };
+            columns = columns.wrapping_add(NV * S::LANES);
+        }
+        self.columns = columns;
+        self.left -= steps;
+        for i in 0..MR {
+            self.rows[i] = self.rows[i].wrapping_add(steps);
+        }
+    }
 }
 
 /// `tile[i] += Σ_j rows[j][i] · columns[j]` for some steps j, with rows of both at a distance, and NV vectors in one of `columns`.

@@ -4,7 +4,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use crate::backend::cpu::simd::{Lane, Simd, math};
-use crate::ops::attend::cpu::tile::{dots, weigh};
+use crate::ops::attend::cpu::tile::{Dots, weigh};
 use crate::ops::attend::cpu::{PANEL, Soon, Words, halves};
 use crate::simd_fn;
 use std::ops::Range;
@@ -41,7 +41,7 @@ impl Shape {
     }
 
     fn values_of_lane(&self) -> usize {
-        self.depth() + self.rows_of_o() + 6
+        self.depth() + self.rows_of_o() + 7
     }
 
     fn words_of_k(&self) -> usize {
@@ -82,7 +82,8 @@ impl<'a> Memory<'a> {
             part
         };
         let (qt, o) = (cut(shape.depth()), cut(shape.rows_of_o()));
-        let (m, l, lo, hi, id_high, id_low) = (cut(1), cut(1), cut(1), cut(1), cut(1), cut(1));
+        let (m, l, base) = (cut(1), cut(1), cut(1));
+        let (lo, hi, id_high, id_low) = (cut(1), cut(1), cut(1), cut(1));
         let (k, rest) = self.shared.split_at_mut(shape.words_of_k());
         let (v, rest) = rest.split_at_mut(shape.words_of_v());
         let (p, rest) = rest.split_at_mut(shape.width * shape.keys);
@@ -90,7 +91,7 @@ impl<'a> Memory<'a> {
         let (alpha, stage) = rest.split_at_mut(shape.width);
         let v = Values { data: v, strides: [PANEL, shape.keys / shape.values * PANEL] };
         let k = Keys { data: k, stride: shape.depth() };
-        Slot { k, v, qt, o, m, l, lo, hi, id_high, id_low, p, added, alpha, stage }
+        Slot { k, v, qt, o, m, l, base, lo, hi, id_high, id_low, p, added, alpha, stage }
     }
 }
 
@@ -131,9 +132,11 @@ pub struct Slot<'a> {
     pub qt: &'a mut [f32],
     /// The result before division: [head_dim, rounded up][lane].
     pub o: &'a mut [f32],
-    /// Per lane: the largest score so far, the sum of weights.
+    /// Per lane: what no score so far is more than `SLACK` above, -inf before the first; the sum of weights.
     pub m: &'a mut [f32],
     pub l: &'a mut [f32],
+    /// Per lane what weights are relative to: `m`, or 0 before the first.
+    pub base: &'a mut [f32],
     /// Per lane: the keys that it sees by their place are those from `lo` to before `hi`.
     pub lo: &'a mut [f32],
     pub hi: &'a mut [f32],
@@ -167,66 +170,54 @@ pub struct Mask {
     pub scale: f32,
 }
 
+/// How far scores may rise above m, what weights are relative to, before that moves: weights are at most 2^8. It moves
+/// to as far above the scores that made it move as costs no digits: exponents are as large below as above.
+const SLACK: f32 = 8.0;
+const LIFT: f32 = 5.0;
+
+/// How far a step is.
+struct Progress {
+    /// The rows of P before this one are in the result.
+    done: usize,
+    before: Before,
+}
+
+/// What the result holds before more is added.
+#[derive(Clone, Copy, PartialEq)]
+enum Before {
+    Nothing,
+    /// Sums that lack the factor `Slot::alpha`.
+    Unscaled,
+    Scaled,
+}
+
 simd_fn! {
     /// The keys `at` of the block, which begin with a whole word.
     pub fn step[S, W: Words<S>; const NV: usize](s, words: W, at: Range<usize>, first: bool, mask: Mask, ahead: &mut Ahead, slot: &mut Slot<'_>) {
-        let (n, width) = (at.len(), NV * S::LANES);
-        let top = if S::LANES == 16 {
-            scores::<S, W, 8, NV>(s, words, at.clone(), mask, ahead, slot)
-        } else {
-            scores::<S, W, 4, NV>(s, words, at.clone(), mask, ahead, slot)
-        };
-        let (mut base, mut sum, mut moved) = ([s.zero(); NV], [s.zero(); NV], 0.0f32);
-        let lowest = s.splat(f32::MIN);
-        for v in 0..NV {
-            let at = v * S::LANES;
-            let old = s.load(&slot.m[at..]);
-            let new = s.max(old, top[v]);
-            // A lane that has seen nothing: any finite base gives weights of 2^-inf = 0.
-            base[v] = s.select_lt(new, lowest, s.zero(), new);
-            let alpha = math::exp2(s, s.sub(old, base[v]));
-            moved = moved.max(s.max_lane(s.select_lt(old, new, s.splat(1.0), s.zero())));
-            sum[v] = s.mul(s.load(&slot.l[at..]), alpha);
-            s.store(new, &mut slot.m[at..]);
-            s.store(alpha, &mut slot.alpha[at..]);
-        }
-        // A word that is not full ends with a key that nobody sees. Each is written in the place of its first key.
-        let end = n.next_multiple_of(W::VALUES) * width;
-        slot.p[n * width..end].fill(f32::NEG_INFINITY);
-        for p in slot.p[..end].chunks_exact_mut(W::VALUES * width) {
-            for v in 0..NV {
-                let mut weights = [s.zero(); 2];
-                for i in 0..W::VALUES {
-                    weights[i] = words.exp2(s, s.sub(s.load(&p[i * width + v * S::LANES..]), base[v]));
-                    sum[v] = s.add(sum[v], weights[i]);
-                }
-                s.store(words.of_vectors(s, weights), &mut p[v * S::LANES..]);
-            }
-        }
-        for v in 0..NV {
-            s.store(sum[v], &mut slot.l[v * S::LANES..]);
-        }
-        let before = if first { Before::Nothing } else if moved > 0.0 { Before::Scaled } else { Before::Kept };
+        let before = if first { Before::Nothing } else { Before::Scaled };
+        let mut progress = Progress { done: 0, before };
         if S::LANES == 16 {
-            accumulate::<S, W, 8, NV>(s, words, at, before, ahead, slot);
+            weights::<S, W, 8, NV>(s, words, at.clone(), mask, &mut progress, ahead, slot);
         } else {
-            accumulate::<S, W, 4, NV>(s, words, at, before, ahead, slot);
+            weights::<S, W, 4, NV>(s, words, at.clone(), mask, &mut progress, ahead, slot);
         }
+        accumulate::<S, W, NV>(s, words, at, &progress, ahead, slot);
     }
 }
 
-/// Sᵀ = K · Qᵀ, masked; gives the largest score of each lane.
+/// Pᵀ = 2^(K · Qᵀ - m), masked.
 #[inline(always)]
-fn scores<S: Simd, W: Words<S>, const MR: usize, const NV: usize>(
+fn weights<S: Simd, W: Words<S>, const MR: usize, const NV: usize>(
     s: S,
     words: W,
     at: Range<usize>,
     mask: Mask,
+    progress: &mut Progress,
     ahead: &mut Ahead,
     slot: &mut Slot<'_>,
-) -> [S::V; NV] {
+) {
     let (n, width) = (at.len(), NV * S::LANES);
-    let mut top = [s.splat(f32::NEG_INFINITY); NV];
+    let piece = (slot.qt.len() / width).div_ceil(MR / W::VALUES);
     let share = ahead[0].left.div_ceil(n.div_ceil(MR).max(1));
     for j in (0..n).step_by(MR) {
         ahead[0].fetch(share);
@@ -235,37 +226,119 @@ fn scores<S: Simd, W: Words<S>, const MR: usize, const NV: usize>(
         for i in 0..MR {
             rows[i] = &slot.k.data[(at.start + j + i).min(at.end - 1) * slot.k.stride..];
         }
-        let mut tile = dots::<S, W, MR, NV>(s, words, [[s.zero(); NV]; MR], rows, slot.qt);
-        if W::VALUES > 1 {
-            for i in 0..MR {
-                for v in 0..NV {
-                    tile[i][v] = s.mul(tile[i][v], s.splat(mask.scale));
-                }
+        let mut tile = [[s.zero(); NV]; MR];
+        let mut dots = Dots::new(rows, slot.qt, width);
+        // Between the products the exponentials of the tile before, which keep other units busy.
+        let mut scores = slot.p[j.saturating_sub(MR) * width..j * width].chunks_exact_mut(W::VALUES * width);
+        let (base, sums) = (&slot.base[..width], &mut slot.l[..width]);
+        for _ in (0..MR).step_by(W::VALUES) {
+            dots.advance(s, words, &mut tile, piece);
+            if let Some(scores) = scores.next() {
+                exponentials::<S, W, NV>(s, words, scores, base, sums);
             }
         }
         let p = &mut slot.p[j * width..(j + MR) * width];
+        let mut top = [s.splat(f32::NEG_INFINITY); NV];
         for i in 0..MR {
             for v in 0..NV {
+                if W::VALUES > 1 {
+                    tile[i][v] = s.mul(tile[i][v], s.splat(mask.scale));
+                }
                 s.store(tile[i][v], &mut p[i * width + v * S::LANES..]);
+                top[v] = s.max(top[v], tile[i][v]);
             }
         }
         if mask.bounded || mask.added || j + MR > n {
-            hide(s, j..n.min(j + MR), mask, slot, &mut top);
-        } else {
-            for i in 0..MR {
-                for v in 0..NV {
-                    top[v] = s.max(top[v], tile[i][v]);
-                }
-            }
+            top = hide(s, j..n.min(j + MR), mask, slot);
+            slot.p[n.min(j + MR) * width..(j + MR) * width].fill(f32::NEG_INFINITY);
+        }
+        let mut above = false;
+        for v in 0..NV {
+            above |= s.any_lt(s.add(s.load(&slot.m[v * S::LANES..]), s.splat(SLACK)), top[v]);
+        }
+        if above {
+            rise::<S, W, NV>(s, words, at.clone(), j, top, progress, ahead, slot);
         }
     }
-    top
+    let last = n.next_multiple_of(MR) - MR;
+    for scores in slot.p[last * width..(last + MR) * width].chunks_exact_mut(W::VALUES * width) {
+        exponentials::<S, W, NV>(s, words, scores, &slot.base[..width], &mut slot.l[..width]);
+    }
 }
 
-/// Masks some rows of scores, and raises `top` to them.
+/// Replaces the scores of the keys of a word by their weights, and adds these up.
 #[inline(always)]
-fn hide<S: Simd, const NV: usize>(s: S, rows: Range<usize>, mask: Mask, slot: &mut Slot<'_>, top: &mut [S::V; NV]) {
+fn exponentials<S: Simd, W: Words<S>, const NV: usize>(
+    s: S,
+    words: W,
+    scores: &mut [f32],
+    base: &[f32],
+    sums: &mut [f32],
+) {
+    for v in 0..NV {
+        let lane = v * S::LANES;
+        let (base, mut sum) = (s.load(&base[lane..]), s.load(&sums[lane..]));
+        let mut weights = [s.zero(); 2];
+        for k in 0..W::VALUES {
+            weights[k] = words.exp2(s, s.sub(s.load(&scores[k * NV * S::LANES + lane..]), base));
+            sum = s.add(sum, weights[k]);
+        }
+        s.store(words.of_vectors(s, weights), &mut scores[lane..]);
+        s.store(sum, &mut sums[lane..]);
+    }
+}
+
+/// Raises m over the largest scores of a tile, which begins with row `j`, in lanes where they are far above it. What earlier rows of
+/// P say is added to the result before.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn rise<S: Simd, W: Words<S>, const NV: usize>(
+    s: S,
+    words: W,
+    at: Range<usize>,
+    j: usize,
+    top: [S::V; NV],
+    progress: &mut Progress,
+    ahead: &mut Ahead,
+    slot: &mut Slot<'_>,
+) {
+    let lowest = s.splat(f32::MIN);
+    let (mut old, mut new, mut scaled) = ([s.zero(); NV], [s.zero(); NV], false);
+    for v in 0..NV {
+        old[v] = s.load(&slot.m[v * S::LANES..]);
+        let limit = s.add(old[v], s.splat(SLACK));
+        new[v] = s.select_lt(limit, top[v], s.add(top[v], s.splat(LIFT)), old[v]);
+        // A lane that has seen nothing has nothing to be scaled.
+        scaled |= s.any_lt(s.select_lt(old[v], lowest, new[v], old[v]), new[v]);
+    }
+    if scaled {
+        if j > progress.done {
+            accumulate::<S, W, NV>(s, words, at.start..at.start + j, progress, ahead, slot);
+            *progress = Progress { done: j, before: Before::Scaled };
+        }
+        if progress.before == Before::Scaled {
+            progress.before = Before::Unscaled;
+        }
+    }
+    for v in 0..NV {
+        let lane = v * S::LANES;
+        // Of a lane that has seen nothing, any finite base gives weights of 2^-inf = 0.
+        let base = s.select_lt(new[v], lowest, s.zero(), new[v]);
+        s.store(new[v], &mut slot.m[lane..]);
+        s.store(base, &mut slot.base[lane..]);
+        if scaled {
+            let alpha = math::exp2(s, s.sub(old[v], base));
+            s.store(alpha, &mut slot.alpha[lane..]);
+            s.store(s.mul(s.load(&slot.l[lane..]), alpha), &mut slot.l[lane..]);
+        }
+    }
+}
+
+/// Masks some rows of scores; gives the largest of each lane.
+#[inline(always)]
+fn hide<S: Simd, const NV: usize>(s: S, rows: Range<usize>, mask: Mask, slot: &mut Slot<'_>) -> [S::V; NV] {
     let (width, hidden) = (NV * S::LANES, s.splat(f32::NEG_INFINITY));
+    let mut top = [hidden; NV];
     for j in rows {
         let key = s.splat(mask.first_key + j as f32);
         for v in 0..NV {
@@ -283,27 +356,33 @@ fn hide<S: Simd, const NV: usize>(s: S, rows: Range<usize>, mask: Mask, slot: &m
             s.store(x, &mut slot.p[at..]);
         }
     }
+    top
 }
 
-/// What the accumulated result holds before a block.
-#[derive(Clone, Copy, PartialEq)]
-enum Before {
-    Nothing,
-    Scaled,
-    Kept,
+simd_fn! {
+    /// Oᵀ = Oᵀ · alpha + Vᵀ · P, for those of the keys that are not done.
+    fn accumulate[S, W: Words<S>; const NV: usize](s, words: W, keys: Range<usize>, progress: &Progress, ahead: &mut Ahead, slot: &mut Slot<'_>) {
+        if S::LANES == 16 {
+            add_up::<S, W, 8, NV>(s, words, keys, progress, ahead, slot);
+        } else {
+            add_up::<S, W, 4, NV>(s, words, keys, progress, ahead, slot);
+        }
+    }
 }
 
-/// Oᵀ = Oᵀ · alpha + Vᵀ · P.
 #[inline(always)]
-fn accumulate<S: Simd, W: Words<S>, const MR: usize, const NV: usize>(
+fn add_up<S: Simd, W: Words<S>, const MR: usize, const NV: usize>(
     s: S,
     words: W,
     keys: Range<usize>,
-    before: Before,
+    progress: &Progress,
     [_, ahead @ ..]: &mut Ahead,
     slot: &mut Slot<'_>,
 ) {
-    let (n, width) = (keys.len().div_ceil(W::VALUES), NV * S::LANES);
+    let width = NV * S::LANES;
+    let Progress { done, before } = *progress;
+    let (first, n) = ((keys.start + done) / W::VALUES, (keys.len() - done).div_ceil(W::VALUES));
+    let p = &slot.p[done * width..];
     let shares = ahead.each_ref().map(|rows| rows.left.div_ceil(slot.o.len() / (MR * width)));
     for (tile, o) in slot.o.chunks_exact_mut(MR * width).enumerate() {
         for (rows, share) in ahead.iter_mut().zip(shares) {
@@ -314,15 +393,14 @@ fn accumulate<S: Simd, W: Words<S>, const MR: usize, const NV: usize>(
             for i in 0..MR {
                 for v in 0..NV {
                     acc[i][v] = s.load(&o[i * width + v * S::LANES..]);
-                    if before == Before::Scaled {
+                    if before == Before::Unscaled {
                         acc[i][v] = s.mul(acc[i][v], s.load(&slot.alpha[v * S::LANES..]));
                     }
                 }
             }
         }
-        let at = tile * MR;
-        let columns = slot.v.columns(keys.start / W::VALUES, at);
-        let acc = weigh::<S, W, MR, NV>(s, words, acc, n, columns, (slot.p, W::VALUES * width));
+        let columns = slot.v.columns(first, tile * MR);
+        let acc = weigh::<S, W, MR, NV>(s, words, acc, n, columns, (p, W::VALUES * width));
         for i in 0..MR {
             for v in 0..NV {
                 s.store(acc[i][v], &mut o[i * width + v * S::LANES..]);

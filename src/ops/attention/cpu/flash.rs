@@ -5,57 +5,63 @@
 //!
 //! Algorithm (FlashAttention-2, arXiv 2307.08691, algorithm 1, with 2^x for e^x and the lanes of vectors for queries):
 //! the queries of all heads of a group that share keys form one column of rows, cut into blocks of up to three vectors. A
-//! part of the work holds as many blocks as its share of L2 takes. For each block of `BK` keys that some of them see, keys
-//! and values are widened and packed once (`pack`); then each block of queries meets them: Sᵀ = K · Qᵀ is masked and stored
-//! with its maxima on the way (`scores`), P = 2^(S - m) replaces it, and Oᵀ = Oᵀ · 2^(m_old - m) + Vᵀ · P (`accumulate`),
-//! where the factor is left out if no maximum moved. Queries are scaled by softmax_scale · log2 e and transposed when a block
+//! part of the work holds as many blocks as its share of L2 takes. Each block of queries meets one block of `BK` keys after the
+//! other: Sᵀ = K · Qᵀ in register tiles of eight keys, each of which is masked and stored; P = 2^(S - m) replaces the scores of a
+//! tile between the products of the next one; then Oᵀ = Oᵀ + Vᵀ · P (`accumulate`). Here m is not the largest score so far but
+//! what none is far above; where scores of a tile are (`rise`), it moves over them, and Oᵀ, with the weights so far added, is multiplied
+//! by 2^(m_old - m): most blocks of keys never do. Queries are scaled by softmax_scale · log2 e and transposed when a block
 //! meets its first keys, Oᵀ / l is transposed back after its last. Blocks of keys that nobody sees are not visited; every
-//! lane meets the same blocks of keys in the same order, however queries are dealt out, so bits depend on the problem alone.
+//! lane meets the same tiles of keys in the same order, however queries are dealt out, so bits depend on the problem alone.
 //!
 //! Two kinds of arithmetic ([`Words`]): in f32, to which operands are widened; and, where operands and result are bf16 and the
 //! processor multiplies pairs of them at twice the rate of f32 (AVX512_BF16), in pairs: queries and keys are pairs of columns as they
 //! lie in memory, values are packed as pairs of keys, weights are rounded to pairs of keys. Sums, scores, softmax and O stay f32, and
-//! scores are scaled instead of queries, which thus are what they were. Errors are 1.3 times those of rounding the result alone
-//! (2.2e-3 for 1.7e-3).
+//! scores are scaled instead of queries, which thus are what they were. Errors are 1.4 times those of rounding the result alone
+//! (2.3e-3 for 1.7e-3).
 //!
-//! A part with a single block of queries reads f32 keys and values where they lie: it would read what it packs only once.
+//! Keys whose rows are words in memory are read there, and so are values in f32 unless they lie a multiple of 4 KiB apart
+//! (`values_lie`): packing both takes 23 cycles for a row of 64 values, against 64 for a vector of queries to meet a key. Other dtypes
+//! are widened and packed once a part.
 //!
 //! Rows of a head lie pages apart, where no hardware prefetcher follows: while a block is worked on, the rows that come next
 //! (keys and values of the next block, queries of the next block, the places of results) are asked for, a few before
 //! each register tile ([`Soon`]).
 //!
-//! Blocking, with AVX-512 (48 queries), head_dim 64 / 128 and 48 KiB of L1, 2 MiB of L2:
-//! - L1, scores: Qᵀ 12 / 24 KiB stays, eight keys of 2 / 4 KiB and the new rows of P stream: with BK 64 P has 12 KiB.
-//! - L1, results: P 12 KiB stays, a panel of 16 columns 4 KiB and a tile of Oᵀ 1.5 KiB stream.
-//! - L2: Qᵀ and Oᵀ of a part up to `HELD_BYTES`, that is 512 / 256 queries; packed keys and values 40 / 80 KiB. Packing takes
-//!   about 23 cycles for a row of 64 values, against 64 for a vector of queries to meet a key and its value: 4 % for 16
-//!   vectors, 2 % for 32.
-//! - Pairs: the same with half of Qᵀ, keys, values and weights, so a block has 128 keys (64: 1 to 3 % longer).
-//! - Up to `MORE` keys beyond the last whole block join it (197 = 64 + 64 + 69, 577 = 8 · 64 + 65).
+//! Blocking, with AVX-512 (48 queries), head_dim 64 / 128 and 48 KiB of L1, 1 to 2 MiB of L2:
+//! - L1, scores: Qᵀ 12 / 24 KiB stays, eight keys of 2 / 4 KiB and the new rows of P, in all 18 KiB, stream.
+//! - L1, results: P 18 KiB stays, a panel of 16 columns 6 KiB and a tile of Oᵀ 1.5 KiB stream.
+//! - L2: Qᵀ and Oᵀ of a part up to `HELD_BYTES`, that is 512 / 256 queries; keys and values of a block 48 / 96 KiB.
+//! - Pairs: the same with half of Qᵀ, keys, values and weights, so a block has twice the keys.
+//! - Up to `MORE` keys beyond the last whole block join it (197 = 96 + 101).
 //!
-//! Bound: FMA. With head_dim 64 a vector of scores takes 64 cycles of products and 5 of exponentials (`math::exp2`), so
-//! 92 % of the peak is the most; 96 % with 128. With pairs products take half of that, and exponentials what they took. On Zen 5,
-//! one thread: 12 x 197 x 197 x 64 73 to 75 %, 16 x 577 x 577 x 64 79 to 81 %, 2048 causal of 128 75 to 81 %; pairs, of twice that
-//! peak, 63 to 66, 74 to 76 and 81 %.
+//! Bound: FMA. With head_dim 64 a vector of scores takes 64 cycles of products; its exponential takes 4.2 cycles by itself, and 2.3,
+//! for its own products, spread over those of a tile (Zen 5; loops of assembly in L1). So 96 % of the peak is the most, 98 % with 128; and
+//! 93 and 96 % with pairs, whose products take half of that.
 //!
-//! Where the time goes (samples of one thread of a Sapphire Rapids VM, 8 heads of
-//! 576 x 576, 64): 72 % in the loops of the two products, which thus run at the peak; 7 % exponentials and sums; 7 % asking for
-//! rows, which is what waiting for L3 has become (without asking, loads wait for 3 to 10 %); 3 % stores and maxima of scores;
-//! 1 % the ends of tiles of results; 3 % packing, 2 % turning queries, 1 % writing results, 2 % who sees what and the rest. 197
-//! queries fill 208 lanes: another 5 %.
+//! Where the time goes (Zen 5, one thread, 12 x 197 x 197 x 64, 77 to 78 %): 82 % are products, those of 11 empty lanes and three keys
+//! beyond the last among them (7 % of the 82); 3 % exponentials; 3 % turning queries and results; the rest are ends of tiles
+//! (loads and stores of Oᵀ, maxima), asking for rows, and waiting for L2.
 //!
-//! Tried and lost, same conditions (12 x 197 x 197 x 64: 0.98 ms; 16 x 577 x 577 x 64: 10.4; 12 x 32 x 257 x 64: 0.21 ms):
+//! Tried and lost, Zen 5, in turn (12 x 197 x 197 x 64: 0.565 ms; 16 x 577 x 577 x 64: 6.0):
+//! - exponentials of a whole block after its scores: 0.590, 6.2 ms (this is how it was), and of a tile's registers right after its
+//!   products: the same. The processor does not look far enough ahead to do either beside the products of the next tile.
+//! - packing keys: 1 to 3 % longer (more with rows that lie less than a page apart); values: 1 to 3 % longer, but 2 % less where their
+//!   rows lie a multiple of 4 KiB apart;
+//! - BK 64: 2 % longer; 104, 128, 136: the same;
+//! - m at the largest score of the tile that moves it: 2 % longer for scores with a deviation of 4 (of 16: 6 to 7 % longer than with
+//!   exponentials block by block, either way);
+//! - asking for the first rows of the next head during a part's last block: 1 to 5 % longer, though with a batch of sixteen,
+//!   whose operands come from memory, 4 % less.
+//!
+//! And on a Sapphire Rapids, when all keys and values were packed and BK was 64 (0.98 ms; 10.4; 12 x 32 x 257 x 64: 0.21 ms):
 //! - one packed copy for all parts, rows as they lie and blocks of 128 keys, with a barrier between packing and the rest, and
 //!   nothing asked for ahead: 1.09 ms;
-//! - BK 32: 1.00 ms, 48: 1.00 ms, 96: 0.99 ms and more in L1 with head_dim 128;
 //! - keys turned into panels, so that tiles read one stream of them: 0.99, 10.4, 0.215 ms, and more code;
 //! - O = P · V with lanes of columns instead of queries, in tiles of 6 x 4 or 12 x 2 vectors, which needs no turning back and has
 //!   no empty lanes: 0.99, 10.6 ms, and with blocks of 128 keys the same;
 //! - all blocks of up to 512 packed keys before the next block of queries, so that these stay in L1: 0.99, 10.6 ms;
 //! - all operands in large pages: 0.99, 10.6 ms;
-//! - packing for a single block of queries, too: 0.21 ms becomes 0.26 ms, with values alone as they lie 0.24 ms;
 //! - asking for lines one by one: 1.00 ms, 0.27 ms; from a list, a line in each step of a tile: 1.03, 10.8, 0.224 ms;
-//! - asking for the first keys of the part that comes next: no difference;
 //! - hiding keys in registers: the tile is spilled in every case, masked or not: 2 % of all;
 //! - tiles of 14 keys and 2 vectors: no faster than 8 x 3, whose loads are 11 for 24 products.
 #![allow(unsafe_code)] // parts write rows of the results that lie apart
@@ -80,14 +86,18 @@ use half::bf16;
 use std::ops::Range;
 
 /// Keys of a block for each value of a word, and keys beyond the last whole block that join it.
-const BK: usize = 64;
+const BK: usize = 96;
 const MORE: usize = 16;
+/// Keys of a register tile, or a multiple.
+const TILE: usize = 8;
 /// Vectors of queries in a block, at most.
 const NV: usize = 3;
 /// Queries and results that a part holds.
 const HELD_BYTES: usize = 256 << 10;
 /// Lanes of queries that a part holds, at most: what packing costs is then small enough.
 const MAX_HELD: usize = 512;
+/// Lines of memory so far apart share a set of L1.
+const WAY: usize = 4096;
 /// Parts at least, if there are queries enough.
 const PARTS: usize = 8;
 
@@ -200,24 +210,23 @@ impl<'a, T: Lane, O: Lane> Part<'a, T, O> {
         let [k, v] = self.ahead(next.start..some.end.min(next.end).max(next.start));
         let q = blocks.first().map_or(Soon::NONE, |queries| queries.operands(&self.given.q));
         [q, k, v].iter_mut().for_each(|rows| rows.fetch(rows.left));
-        // What is read once is not worth packing, if tiles can read it.
-        let as_they_lie = blocks.len() == 1
-            && W::VALUES == 1
-            && T::DTYPE == DType::F32
-            && masks.padding(self.b).is_none()
-            && masks.op.head_dim.is_multiple_of(8);
         while next.start < some.end {
             let keys = next.start..some.end.min(next.end);
-            if !as_they_lie {
-                pack(s, words, self.given, (self.b, self.h), keys.clone(), memory.keys());
+            let lie = [self.keys_lie::<S, W>(), self.values_lie::<S, W>(blocks.len())];
+            let [to_k, to_v] = memory.keys();
+            if !lie[0] {
+                pack_keys(s, words, self.given, (self.b, self.h), keys.clone(), to_k);
+            }
+            if !lie[1] {
+                pack_values(s, words, self.given, (self.b, self.h), keys.clone(), to_v);
             }
             next = keys_of_block(bk, masks.op.len_k, next.start / bk + 1);
             next.start = next.start.max(keys.end);
             let after = next.start..some.end.min(next.end).max(next.start);
             for (i, queries) in blocks.iter().enumerate() {
                 let mut slot = memory.slot(&queries.lanes);
-                // Words are not divided: the first may have a key more, which is hidden then. (Blocks begin with whole words.)
-                let start = queries.some.start.max(keys.start) / W::VALUES * W::VALUES;
+                // Blocks begin with whole tiles, and so do steps: then it is for every lane alone to say when m rises.
+                let start = queries.some.start.max(keys.start) / TILE * TILE;
                 let at = start..queries.some.end.min(keys.end);
                 if at.start >= at.end {
                     continue;
@@ -227,20 +236,21 @@ impl<'a, T: Lane, O: Lane> Part<'a, T, O> {
                 if first {
                     load(s, words, queries, &self.given.q, &mut slot);
                 }
-                let [k, v] = self.ahead(after.start + of_block.start..after.start + of_block.end);
+                let [soon_k, soon_v] = self.ahead(after.start + of_block.start..after.start + of_block.end);
                 let other = match blocks.get(i + 1) {
                     _ if last => queries.results(self.out),
                     Some(queries) if first => queries.operands(&self.given.q),
                     _ => Soon::NONE,
                 };
-                if as_they_lie {
-                    let Given { k, v, .. } = self.given;
-                    let from =
-                        |rows: &Rows<'a, T>| bytemuck::cast_slice::<T, f32>(rows.from(self.b, keys.start, self.h));
-                    slot.k = Keys { data: from(k), stride: k.strides[1] };
-                    slot.v = Values::lying(from(v), v.strides[1]);
+                if lie[0] {
+                    let (data, stride) = self.words_of(&self.given.k, keys.start);
+                    slot.k = Keys { data, stride };
                 }
-                queries.meet(s, words, at, keys.start, first, &mut [k, v, other], &mut slot);
+                if lie[1] {
+                    let (data, stride) = self.words_of(&self.given.v, keys.start);
+                    slot.v = Values::lying(data, stride);
+                }
+                queries.meet(s, words, at, keys.start, first, &mut [soon_k, soon_v, other], &mut slot);
                 if last {
                     finish(s, queries, self.out, self.lse, &mut slot);
                 }
@@ -251,6 +261,37 @@ impl<'a, T: Lane, O: Lane> Part<'a, T, O> {
             slot.o.fill(0.0);
             finish(s, queries, self.out, self.lse, &mut slot);
         }
+    }
+
+    /// Whether blocks read keys where they lie: their rows are words, then.
+    fn keys_lie<S: Simd, W: Words<S>>(&self) -> bool {
+        let Given { masks, k, .. } = self.given;
+        let aligned = (k.row(self.b, 0, self.h).as_ptr() as usize).is_multiple_of(align_of::<f32>());
+        let whole = |values: usize| values.is_multiple_of(W::VALUES);
+        matches!((T::DTYPE, W::VALUES), (DType::F32, 1) | (DType::BF16, 2))
+            && whole(masks.op.head_dim)
+            && whole(k.strides[1])
+            && aligned
+    }
+
+    /// Whether blocks read values where they lie. A tile's rows are their columns, so there must be whole tiles; a word is values of
+    /// one key; and none is hidden, since 0 · NaN is not 0. Rows a multiple of `WAY` apart would push each other out of L1, where
+    /// each tile wants them again.
+    fn values_lie<S: Simd, W: Words<S>>(&self, blocks: usize) -> bool {
+        let Given { masks, v, .. } = self.given;
+        let crowded = (v.strides[1] * size_of::<T>()).is_multiple_of(WAY);
+        T::DTYPE == DType::F32
+            && W::VALUES == 1
+            && masks.op.head_dim.is_multiple_of(8)
+            && masks.padding(self.b).is_none()
+            && (blocks == 1 || !crowded)
+    }
+
+    /// The words of rows from a key on, and how many lie between one row and the next.
+    fn words_of(&self, rows: &Rows<'a, T>, key: usize) -> (&'a [f32], usize) {
+        let values = size_of::<f32>() / size_of::<T>();
+        let data = rows.from(self.b, key, self.h);
+        (bytemuck::cast_slice(&data[..data.len() / values * values]), rows.strides[1] / values)
     }
 
     /// Some rows of keys and values.
@@ -266,23 +307,25 @@ fn keys_of_block(bk: usize, len_k: usize, block: usize) -> Range<usize> {
 }
 
 simd_fn! {
-    /// Packs some keys and their values: see [`Slot`] for the layout.
-    fn pack[S, W: Words<S>, T: Lane](s, words: W, given: &Given<'_, T>, at: (usize, usize), keys: Range<usize>, to: [&mut [f32]; 2]) {
-        let [to_k, to_v] = to;
+    /// Packs some keys: see [`Slot`] for the layout.
+    fn pack_keys[S, W: Words<S>, T: Lane](s, words: W, given: &Given<'_, T>, at: (usize, usize), keys: Range<usize>, to: &mut [f32]) {
+        let (b, h) = at;
+        for (key, to) in keys.zip(to.chunks_exact_mut(given.masks.op.head_dim.div_ceil(W::VALUES))) {
+            words.of_row(s, given.k.row(b, key, h), to);
+        }
+    }
+}
+
+simd_fn! {
+    /// Packs the values of some keys. What is hidden may be anything, and 0 · NaN is not 0.
+    fn pack_values[S, W: Words<S>, T: Lane](s, words: W, given: &Given<'_, T>, at: (usize, usize), keys: Range<usize>, to: &mut [f32]) {
         let ((b, h), d) = (at, given.masks.op.head_dim);
         let padding = given.masks.padding(b);
-        // What is hidden may be anything, and 0 · NaN is not 0.
         let there = |key: usize| key < keys.end && padding.is_none_or(|p| p[key] != 0);
-        let panel = to_v.len() / d.div_ceil(PANEL);
+        let panel = to.len() / d.div_ceil(PANEL);
         for (word, key) in keys.clone().step_by(W::VALUES).enumerate() {
             let row = |n: usize| there(key + n).then(|| given.v.row(b, key + n, h));
-            spread(s, words, row, word, to_v, panel);
-        }
-        for (key, to_k) in keys.clone().zip(to_k.chunks_exact_mut(d.div_ceil(W::VALUES))) {
-            match there(key) {
-                true => words.of_row(s, given.k.row(b, key, h), to_k),
-                false => to_k.fill(0.0),
-            }
+            spread(s, words, row, word, to, panel);
         }
     }
 }
@@ -291,9 +334,8 @@ simd_fn! {
 struct Queries<'a> {
     masks: &'a Masks<'a>,
     b: usize,
-    h: usize,
-    /// The first row: query `row % len_q` of head `row / len_q` of the group.
-    start: usize,
+    /// Head and place of the first row.
+    first: (usize, usize),
     /// Rows; the block's other lanes repeat the last.
     count: usize,
     /// Where the part holds it.
@@ -312,8 +354,10 @@ impl<'a> Queries<'a> {
         lanes: Range<usize>,
         memory: &mut Memory<'_>,
     ) -> Queries<'a> {
-        let count = (masks.op.rows_per_head() - start).min(lanes.len());
-        let mut queries = Queries { masks, b, h, start, count, lanes, some: 0..0, all: 0..0 };
+        let op = masks.op;
+        let count = (op.rows_per_head() - start).min(lanes.len());
+        let first = (h * (op.heads_q / op.heads_kv) + start / op.len_q, start % op.len_q);
+        let mut queries = Queries { masks, b, first, count, lanes, some: 0..0, all: 0..0 };
         let slot = memory.slot(&queries.lanes);
         let mut seen = masks.visible(b, queries.lane(0).1);
         (queries.some, queries.all) = (seen.clone(), seen.clone());
@@ -331,14 +375,16 @@ impl<'a> Queries<'a> {
         }
         slot.m.fill(f32::NEG_INFINITY);
         slot.l.fill(0.0);
+        slot.base.fill(0.0);
         queries
     }
 
-    /// The head and the place of the query of a lane.
+    /// The head and the place of the query of a lane: mostly a neighbour of the first; division takes longer than copying a row.
+    #[inline(always)]
     fn lane(&self, lane: usize) -> (usize, usize) {
-        let op = self.masks.op;
-        let row = self.start + lane.min(self.count - 1);
-        (self.h * (op.heads_q / op.heads_kv) + row / op.len_q, row % op.len_q)
+        let (len_q, (head, first)) = (self.masks.op.len_q, self.first);
+        let i = first + lane.min(self.count - 1);
+        if i < len_q { (head, i) } else { (head + i / len_q, i % len_q) }
     }
 
     /// What scores are multiplied by, for weights that are powers of 2.
