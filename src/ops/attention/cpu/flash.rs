@@ -38,7 +38,7 @@
 //! for its own products, spread over those of a tile (Zen 5; loops of assembly in L1). So 96 % of the peak is the most, 98 % with 128; and
 //! 93 and 96 % with pairs, whose products take half of that.
 //!
-//! Where the time goes (Zen 5, one thread, 12 x 197 x 197 x 64, 77 to 78 %): 82 % are products, those of 11 empty lanes and three keys
+//! Where the time goes (Zen 5, one thread, 12 x 197 x 197 x 64, 75 to 79 %): 82 % are products, those of 11 empty lanes and three keys
 //! beyond the last among them (7 % of the 82); 3 % exponentials; 3 % turning queries and results; the rest are ends of tiles
 //! (loads and stores of Oᵀ, maxima), asking for rows, and waiting for L2.
 //!
