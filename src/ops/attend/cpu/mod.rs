@@ -19,7 +19,7 @@ use crate::simd_fn;
 use std::ops::Range;
 
 /// Vectors in a row of the register tile of an instruction set. Of AVX2's sixteen registers a tile of 4 x 3 needs every one, and the
-/// compiler keeps some in memory: 2.1 times as slow as 4 x 2.
+/// compiler keeps some in memory: 1.4 to 1.8 times as slow as 4 x 2.
 pub fn max_nv<S: Simd>() -> usize {
     match S::ISA {
         Isa::Portable => 1,

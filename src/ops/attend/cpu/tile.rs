@@ -7,7 +7,7 @@
 //! known at run time alone: loops that cut slices by them spend twenty instructions a step on lengths, so they go by pointers.
 //!
 //! Register budget: MR·NV accumulators, NV vectors of `b` and one broadcast: 8·3 + 3 + 1 = 28 of 32 with AVX-512,
-//! 4·3 + 3 + 1 = 16 of 16 with AVX2. A step of 24 products needs 11 loads, so loads (two in a cycle) are not the bound.
+//! 4·2 + 2 + 1 = 11 of 16 with AVX2. A step of 24 products needs 11 loads, so loads (two in a cycle) are not the bound.
 // Loops over registers name them by number: iterators over the arrays keep some of them in memory.
 #![allow(clippy::needless_range_loop)]
 #![allow(unsafe_code)] // the innermost loops read through pointers whose ranges are asserted before them
@@ -38,8 +38,10 @@ pub struct Dots<'a, const MR: usize> {
     /// The next step's words of each row and vectors of columns.
     rows: [*const f32; MR],
     columns: *const f32,
+    /// Values of a step of columns.
     width: usize,
-    pub left: usize,
+    /// Steps that all of them have yet.
+    left: usize,
     operands: PhantomData<&'a [f32]>,
 }
 
