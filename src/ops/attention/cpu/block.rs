@@ -41,7 +41,7 @@ impl Shape {
     }
 
     fn values_of_lane(&self) -> usize {
-        self.depth() + self.rows_of_o() + 7
+        self.depth() + self.rows_of_o() + 6
     }
 
     fn words_of_k(&self) -> usize {
@@ -82,8 +82,7 @@ impl<'a> Memory<'a> {
             part
         };
         let (qt, o) = (cut(shape.depth()), cut(shape.rows_of_o()));
-        let (m, l, base) = (cut(1), cut(1), cut(1));
-        let (lo, hi, id_high, id_low) = (cut(1), cut(1), cut(1), cut(1));
+        let (m, l, lo, hi, id_high, id_low) = (cut(1), cut(1), cut(1), cut(1), cut(1), cut(1));
         let (k, rest) = self.shared.split_at_mut(shape.words_of_k());
         let (v, rest) = rest.split_at_mut(shape.words_of_v());
         let (p, rest) = rest.split_at_mut(shape.width * shape.keys);
@@ -91,7 +90,7 @@ impl<'a> Memory<'a> {
         let (alpha, stage) = rest.split_at_mut(shape.width);
         let v = Values { data: v, strides: [PANEL, shape.keys / shape.values * PANEL] };
         let k = Keys { data: k, stride: shape.depth() };
-        Slot { k, v, qt, o, m, l, base, lo, hi, id_high, id_low, p, added, alpha, stage }
+        Slot { k, v, qt, o, m, l, lo, hi, id_high, id_low, p, added, alpha, stage }
     }
 }
 
@@ -132,11 +131,10 @@ pub struct Slot<'a> {
     pub qt: &'a mut [f32],
     /// The result before division: [head_dim, rounded up][lane].
     pub o: &'a mut [f32],
-    /// Per lane: what no score so far is more than `SLACK` above, -inf before the first; the sum of weights.
+    /// Per lane: what weights are relative to, which no score so far is more than `SLACK` above; their sum. Before the first score m is
+    /// the lowest number: from any finite one hidden scores have weights of 2^-inf = 0.
     pub m: &'a mut [f32],
     pub l: &'a mut [f32],
-    /// Per lane what weights are relative to: `m`, or 0 before the first.
-    pub base: &'a mut [f32],
     /// Per lane: the keys that it sees by their place are those from `lo` to before `hi`.
     pub lo: &'a mut [f32],
     pub hi: &'a mut [f32],
@@ -192,7 +190,7 @@ enum Before {
 }
 
 simd_fn! {
-    /// The keys `at` of the block, which begin with a whole word.
+    /// The keys `at` of the block, which begin with a whole tile.
     pub fn step[S, W: Words<S>; const NV: usize](s, words: W, at: Range<usize>, first: bool, mask: Mask, ahead: &mut Ahead, slot: &mut Slot<'_>) {
         let before = if first { Before::Nothing } else { Before::Scaled };
         let mut progress = Progress { done: 0, before };
@@ -230,7 +228,7 @@ fn weights<S: Simd, W: Words<S>, const MR: usize, const NV: usize>(
         let mut dots = Dots::new(rows, slot.qt, width);
         // Between the products the exponentials of the tile before, which keep other units busy.
         let mut scores = slot.p[j.saturating_sub(MR) * width..j * width].chunks_exact_mut(W::VALUES * width);
-        let (base, sums) = (&slot.base[..width], &mut slot.l[..width]);
+        let (base, sums) = (&slot.m[..width], &mut slot.l[..width]);
         for _ in (0..MR).step_by(W::VALUES) {
             dots.advance(s, words, &mut tile, piece);
             if let Some(scores) = scores.next() {
@@ -262,7 +260,7 @@ fn weights<S: Simd, W: Words<S>, const MR: usize, const NV: usize>(
     }
     let last = n.next_multiple_of(MR) - MR;
     for scores in slot.p[last * width..(last + MR) * width].chunks_exact_mut(W::VALUES * width) {
-        exponentials::<S, W, NV>(s, words, scores, &slot.base[..width], &mut slot.l[..width]);
+        exponentials::<S, W, NV>(s, words, scores, &slot.m[..width], &mut slot.l[..width]);
     }
 }
 
@@ -302,14 +300,14 @@ fn rise<S: Simd, W: Words<S>, const NV: usize>(
     ahead: &mut Ahead,
     slot: &mut Slot<'_>,
 ) {
-    let lowest = s.splat(f32::MIN);
     let (mut old, mut new, mut scaled) = ([s.zero(); NV], [s.zero(); NV], false);
     for v in 0..NV {
-        old[v] = s.load(&slot.m[v * S::LANES..]);
+        let lane = v * S::LANES;
+        old[v] = s.load(&slot.m[lane..]);
         let limit = s.add(old[v], s.splat(SLACK));
         new[v] = s.select_lt(limit, top[v], s.add(top[v], s.splat(LIFT)), old[v]);
-        // A lane that has seen nothing has nothing to be scaled.
-        scaled |= s.any_lt(s.select_lt(old[v], lowest, new[v], old[v]), new[v]);
+        // A lane without weights has nothing to be scaled.
+        scaled |= s.any_lt(s.select_lt(s.zero(), s.load(&slot.l[lane..]), old[v], new[v]), new[v]);
     }
     if scaled {
         if j > progress.done {
@@ -322,12 +320,9 @@ fn rise<S: Simd, W: Words<S>, const NV: usize>(
     }
     for v in 0..NV {
         let lane = v * S::LANES;
-        // Of a lane that has seen nothing, any finite base gives weights of 2^-inf = 0.
-        let base = s.select_lt(new[v], lowest, s.zero(), new[v]);
         s.store(new[v], &mut slot.m[lane..]);
-        s.store(base, &mut slot.base[lane..]);
         if scaled {
-            let alpha = math::exp2(s, s.sub(old[v], base));
+            let alpha = math::exp2(s, s.sub(old[v], new[v]));
             s.store(alpha, &mut slot.alpha[lane..]);
             s.store(s.mul(s.load(&slot.l[lane..]), alpha), &mut slot.l[lane..]);
         }

@@ -373,9 +373,8 @@ impl<'a> Queries<'a> {
                 (slot.id_high[lane], slot.id_low[lane]) = halves(id);
             }
         }
-        slot.m.fill(f32::NEG_INFINITY);
+        slot.m.fill(f32::MIN);
         slot.l.fill(0.0);
-        slot.base.fill(0.0);
         queries
     }
 

@@ -35,7 +35,7 @@ impl Kernels<Cpu> for Attention {
 /// The place of the bias among the operands; the other masks follow it.
 const BIAS: usize = 3;
 
-/// The natural logarithm of `l · 2^m`; `-inf` for nothing, where `m` is `-inf` and `l` is 0.
+/// The natural logarithm of `l · 2^m`; `-inf` for nothing, where `l` is 0.
 fn log_sum_exp(m: f32, l: f32) -> f32 {
     (f64::from(m) * std::f64::consts::LN_2 + f64::from(l).ln()) as f32
 }
