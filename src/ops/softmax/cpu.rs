@@ -2,21 +2,23 @@
 //!
 //! Layout: `x` [rows, cols] with contiguous rows at any distance, `out` contiguous.
 //!
-//! Algorithm, three passes over a row that stays in L1: the maximum; 2^((x - m)·log2 e), summed; a scaling by 1/sum into the
-//! result. Rows of which six fit into L1 are worked on three at a time: one loop finds the next row's maximum, makes this row's
-//! exponentials and writes the row before. Units of arithmetic and of memory are busy at once, and no pass waits for
-//! another's last sum (577 x 1024 f32 takes 20 % longer pass by pass). Longer rows are written on the way of the next row's
-//! exponentials. Between passes a row lies in a buffer of f32, so that 16-bit rows are widened once and their exponentials made
-//! once, and summed before they are rounded; those are of 18 bits, others of 24. With AVX-512 two vectors of f32 are under way at a
-//! time (one and four take 3 % longer), four of 16 bits (two 8 %). Rows are spread over threads in parts of up to 128; a row is never
-//! split. Results beyond the caches are streamed.
+//! Algorithm, two passes: 2^((x - p)·log2 e), summed; and a scaling by 1/sum into the result. p need not be the largest value, as long as no
+//! weight is so large that its exponent has been rounded much: it is the largest of the row's first values (`pivot`), and where the
+//! mean of the weights shows that others are far above them (`MEAN`), they are made again, relative to the largest. Between
+//! passes a row's weights lie in a buffer of f32 in L1, so that results of 16 bits are rounded once; one loop makes this row's and
+//! writes the row before, which keeps units of arithmetic and of memory busy at once, and waits for no sum. With AVX-512 two vectors of f32
+//! are under way at a time (one takes 30 % longer, four the same), four of 16 bits (two 3 %). Rows are spread over threads in parts of
+//! up to 128; a row is never split. Results beyond the caches are streamed.
 //!
-//! Bound: memory (one read, one write); an exponential and its share of the passes cost 16 instructions a vector with AVX-512, of which
-//! Zen 5 does three in a cycle: 577 x 1024 f32 takes 6.1 cycles a vector, where a copy in L3 takes 4.5. What cost more than
-//! it seems: a call for each row and not for each part (5 %), asking inside the loop whether results are streamed (6 %).
+//! Bound: memory (one read, one write); an exponential and its share of the passes cost 14 instructions a vector with AVX-512, of which
+//! Zen 5 does three in a cycle: 577 x 1024 f32 takes 4.8 cycles a vector, where a copy in L3 takes 4.5. What cost more than
+//! it seems: a pass of its own for the maximum, on the way of other rows' (20 %); asking in the loop whether there is a row to write
+//! (10 %), or whether results are streamed (6 %); a call for each row and not for each part (5 %).
 
 use super::Softmax;
-use crate::backend::cpu::simd::{Isa, Lane, Simd, Wide, fetch_line, fetch_line_to_write, load_end, math, stream_end};
+use crate::backend::cpu::simd::{
+    Isa, Lane, MAX_LANES, Simd, Wide, fetch_line, fetch_line_to_write, load_end, math, stream_end,
+};
 use crate::backend::cpu::{Caps, Cpu, Scratch, rows_of_part};
 use crate::backend::{Backend, Kernel, Kernels, Launch};
 use crate::dtype::DType;
@@ -24,10 +26,15 @@ use crate::error::{Result, Unsupported};
 use crate::layout::Takes;
 use crate::ops::with_lane;
 use crate::{isa_rows, simd_fn};
+use std::ops::Range;
 
 /// Elements of a part at least, and rows at most.
 const PART: usize = 4096;
 const PART_ROWS: usize = 128;
+/// How far ahead values are asked for, in bytes, where rows do not stay in L1.
+const AHEAD: usize = 8192;
+/// The mean of a row's weights, at most: of larger ones exponents would be rounded.
+const MEAN: f32 = 64.0;
 /// Vectors of 16-bit values under way at a time.
 const WIDTH: usize = 4;
 
@@ -51,13 +58,12 @@ fn launch<S: Simd>(_: &Kernel<Cpu, Softmax>, op: &Softmax, l: &mut Launch<'_, Cp
         let streams = caps.streams(size_of_val(out));
         let least = (PART / op.cols).max(1);
         let rows = rows_of_part(op.rows, least..=PART_ROWS.max(least), caps.threads);
-        // Rows of which six fit into L1 are worked on three at a time.
-        let together = op.cols * 6 * size_of::<f32>() <= caps.cache_bytes[0];
-        // Long rows of f32 in L2 are bound by its misses, and gain nothing from waiting for the next one.
-        let waits = together || streams || op.dtype != DType::F32;
+        let near = op.cols * 6 * size_of::<f32>() <= caps.cache_bytes[0] && !streams;
         l.pool().chunks_mut(out, rows * op.cols, |i, out| {
-            let part = Part { x: &x[i * rows * stride..], stride, cols: op.cols, together, waits, streams };
-            if together && !streams {
+            let part = Part { x: &x[i * rows * stride..], stride, cols: op.cols, streams };
+            if op.cols <= S::LANES {
+                short_rows(s, part, out);
+            } else if near {
                 softmax::<_, _, false>(s, part, out);
             } else {
                 softmax::<_, _, true>(s, part, out);
@@ -73,10 +79,6 @@ struct Part<'a, T> {
     x: &'a [T],
     stride: usize,
     cols: usize,
-    /// Whether the next row is looked at, and the row before written, with this one.
-    together: bool,
-    /// Whether a row is written with the next.
-    waits: bool,
     streams: bool,
 }
 
@@ -87,10 +89,23 @@ struct Weighed<'a, T> {
     out: &'a mut [T],
 }
 
-/// A row whose maximum is looked for; 16-bit values and the last ones are left in `kept`.
-struct Next<'a, T> {
-    x: &'a [T],
-    kept: &'a mut [f32],
+simd_fn! {
+    /// Rows that one vector holds.
+    fn short_rows[S, T: Lane](s, part: Part<'_, T>, out: &mut [T]) {
+        let mut beyond = [f32::NEG_INFINITY; MAX_LANES];
+        beyond[..part.cols].fill(0.0);
+        let beyond = s.load(&beyond);
+        for (j, out) in out.chunks_exact_mut(part.cols).enumerate() {
+            let v = s.add(T::load_part(s, part.row(j)), beyond);
+            let e = math::exp2(s, Base::new(s, s.max_lane(v)).exponent(s, v));
+            T::store_part(s, s.mul(e, s.splat(scale(s.sum(e)))), out);
+        }
+    }
+}
+
+/// What weights are multiplied by, whose sum is 0 in a row of nothing but -inf.
+fn scale(sum: f32) -> f32 {
+    if sum == 0.0 { 0.0 } else { 1.0 / sum }
 }
 
 simd_fn! {
@@ -104,36 +119,29 @@ simd_fn! {
     }
 }
 
-impl<T: Lane> Part<'_, T> {
+impl<'a, T: Lane> Part<'a, T> {
     #[inline(always)]
     fn softmax<W: Simd, S: Simd, const FAR: bool>(self, w: W, s: S, out: &mut [T]) {
-        let Part { cols, stride, together, streams, .. } = self;
+        let Part { cols, streams, .. } = self;
         let len = cols.next_multiple_of(W::LANES);
-        let mut buffer = Scratch::new(3 * len);
-        let (kept, rest) = buffer.split_at_mut(len);
-        let (mut kept, (mut ahead, mut behind)) = (kept, rest.split_at_mut(len));
+        let mut buffer = Scratch::new(2 * len + W::LANES);
+        let (ends, buffer) = buffer.split_at_mut(W::LANES);
+        let (mut weights, mut behind) = buffer.split_at_mut(len);
         let count = out.len() / cols;
-        let (mut largest, mut before) = (f32::NEG_INFINITY, None);
+        let (mut pivot, mut before) = (pivot(w, s, self.row(0), ends), None);
         for (j, out) in out.chunks_exact_mut(cols).enumerate() {
-            let row = self.row(j);
-            if j == 0 || !together {
-                largest = Next { x: row, kept: &mut *kept }.look(w, s);
+            let x = self.row(j);
+            let base = Base::new(w, pivot);
+            // Before the loop over this row, which hides how long it takes.
+            pivot = self::pivot(w, s, self.row((j + 1).min(count - 1)), ends);
+            let soon = [x.as_ptr().wrapping_add(AHEAD / size_of::<T>()), out.as_ptr()];
+            let step = Step { x, base, weights: &mut *weights, soon, streams };
+            let mut sum = step.weigh::<_, FAR>(w, s, before.take());
+            if sum > MEAN * cols as f32 || sum.is_nan() {
+                sum = weigh_from_largest(s, x, weights);
             }
-            let next = (together && j + 1 < count).then(|| Next { x: self.row(j + 1), kept: &mut *ahead });
-            let after = row.as_ptr().wrapping_add(if together { 2 * stride } else { stride });
-            let soon = [after, out.as_ptr()];
-            let step = Step { x: row, largest, kept: &mut *kept, next, before: before.take(), soon, streams };
-            let scale;
-            (scale, largest) = step.weigh::<_, _, FAR>(w, s);
-            // Two buffers take turns where no row is looked at ahead: three would not stay in L1.
-            (kept, ahead, behind) = if together { (ahead, behind, kept) } else { (behind, ahead, kept) };
-            let row = Weighed { weights: behind, scale, out };
-            before = if self.waits {
-                Some(row)
-            } else {
-                row.write(w, s, streams);
-                None
-            };
+            (weights, behind) = (behind, weights);
+            before = Some(Weighed { weights: behind, scale: scale(sum), out });
         }
         if let Some(row) = before {
             row.write(w, s, streams);
@@ -144,35 +152,41 @@ impl<T: Lane> Part<'_, T> {
     }
 
     #[inline(always)]
-    fn row(&self, j: usize) -> &[T] {
+    fn row(&self, j: usize) -> &'a [T] {
         &self.x[j * self.stride..][..self.cols]
     }
 }
 
-impl<T: Lane> Next<'_, T> {
-    #[inline(always)]
-    fn look<W: Simd, S: Simd>(self, w: W, s: S) -> f32 {
-        let whole = self.x.len() - self.x.len() % W::LANES;
-        let mut largest = w.splat(f32::NEG_INFINITY);
-        for (x, kept) in self.x.chunks_exact(W::LANES).zip(self.kept.chunks_exact_mut(W::LANES)) {
-            largest = w.max(largest, load(w, x, kept));
+/// What a row's weights are relative to: the largest of its first values, as many as are under way at a time, unless these are -inf.
+#[inline(always)]
+fn pivot<W: Simd, S: Simd, T: Lane>(w: W, s: S, x: &[T], ends: &mut [f32]) -> f32 {
+    let first = if x.len() < W::LANES { load_end(w, s, x, f32::NEG_INFINITY, ends) } else { T::load(w, x) };
+    let pivot = w.max_lane(first);
+    if pivot == f32::NEG_INFINITY { largest(s, x) } else { pivot }
+}
+
+simd_fn! {
+    #[cold]
+    fn largest[S, T: Lane](s, x: &[T]) -> f32 {
+        let mut largest = s.splat(f32::NEG_INFINITY);
+        let whole = x.chunks_exact(S::LANES);
+        let mut end = [f32::NEG_INFINITY; MAX_LANES];
+        largest = s.max(largest, load_end(s, s, whole.remainder(), f32::NEG_INFINITY, &mut end));
+        for x in whole {
+            largest = s.max(largest, T::load(s, x));
         }
-        if whole < self.x.len() {
-            let end = load_end(w, s, &self.x[whole..], f32::NEG_INFINITY, &mut self.kept[whole..]);
-            largest = w.max(largest, end);
-        }
-        w.max_lane(largest)
+        s.max_lane(largest)
     }
 }
 
-/// The first values of a row; those of 16 bits are left in `kept`.
-#[inline(always)]
-fn load<W: Simd, T: Lane>(w: W, x: &[T], kept: &mut [f32]) -> W::V {
-    let v = T::load(w, x);
-    if T::DTYPE != DType::F32 {
-        w.store(v, kept);
+simd_fn! {
+    /// The weights of a row relative to its largest value, and their sum.
+    #[cold]
+    fn weigh_from_largest[S, T: Lane](s, x: &[T], weights: &mut [f32]) -> f32 {
+        let base = Base::new(s, largest(s, x));
+        let step = Step { x, base, weights, soon: [x.as_ptr(); 2], streams: false };
+        step.weigh::<_, false>(s, s, None)
     }
-    v
 }
 
 impl<T: Lane> Weighed<'_, T> {
@@ -200,75 +214,61 @@ fn write_end<S: Simd, T: Lane>(s: S, weights: &[f32], scale: f32, out: &mut [T])
     }
 }
 
-/// A row whose weights are made, and what is done on the way.
-struct Step<'a, T> {
+/// A row whose weights are made.
+struct Step<'a, T, W: Simd> {
     x: &'a [T],
-    largest: f32,
-    /// Where weights go, with room for them in whole vectors; 16-bit values and the last ones lie there before.
-    kept: &'a mut [f32],
-    /// A row whose maximum is found.
-    next: Option<Next<'a, T>>,
-    /// A row that is written.
-    before: Option<Weighed<'a, T>>,
+    base: Base<W>,
+    /// Where weights go, with room for them in whole vectors.
+    weights: &'a mut [f32],
     /// A row of values and one of results that are soon to be wanted; there need not be any.
     soon: [*const T; 2],
     streams: bool,
 }
 
-impl<T: Lane> Step<'_, T> {
-    /// Returns the weights' scale, and the next row's maximum. Maxima and sums are carried per lane and folded at the end, in a fixed
-    /// order.
+impl<T: Lane, W: Simd> Step<'_, T, W> {
+    /// Writes the row `before` on the way. Returns the weights' sum, carried per lane and folded at the end, in a fixed order.
     #[inline(always)]
-    fn weigh<W: Simd, S: Simd, const FAR: bool>(self, w: W, s: S) -> (f32, f32) {
-        let Step { x, largest, kept, next, before, soon: [after, out_line], streams } = self;
+    fn weigh<S: Simd, const FAR: bool>(self, w: W, s: S, before: Option<Weighed<'_, T>>) -> f32 {
+        let Step { x, base, weights, soon, streams } = self;
         let whole = x.len() - x.len() % W::LANES;
-        let is_f32 = T::DTYPE == DType::F32;
-        // A row of nothing but -inf: its weights are 2^-inf = 0 from any finite base, and their scale is 0 as well.
-        let is_empty = largest == f32::NEG_INFINITY;
-        let base = Base::new(w, if is_empty { 0.0 } else { largest });
-        let (mut sums, mut ahead) = (w.zero(), w.splat(f32::NEG_INFINITY));
-        let (kept, kept_end) = kept.split_at_mut(whole);
-        // Rows that are not there have no vectors.
-        let (next_x, next_kept) = next.map_or((&[][..], &mut [][..]), |row| (row.x, row.kept));
-        let (weights, out, before_scale) =
-            before.map_or((&[][..], &mut [][..], 0.0), |row| (row.weights, row.out, row.scale));
-        let (out, out_end) = out.split_at_mut(whole.min(out.len()));
-        let mut nexts = next_x.chunks_exact(W::LANES).zip(next_kept.chunks_exact_mut(W::LANES));
-        let mut befores = weights.chunks_exact(W::LANES).zip(out.chunks_exact_mut(W::LANES));
-        for (i, (x, kept)) in x.chunks_exact(W::LANES).zip(kept.chunks_exact_mut(W::LANES)).enumerate() {
-            let v = if is_f32 { T::load(w, x) } else { w.load(kept) };
-            let e = exp2(w, base.exponent(w, v), is_f32);
-            sums = w.add(sums, e);
-            w.store(e, kept);
-            if let Some((x, kept)) = nexts.next() {
-                ahead = w.max(ahead, load(w, x, kept));
+        let (weights, end) = weights.split_at_mut(whole);
+        let mut sums = w.zero();
+        let vectors = x.chunks_exact(W::LANES).zip(weights.chunks_exact_mut(W::LANES));
+        match before {
+            Some(Weighed { weights: behind, scale, out }) => {
+                let (out, out_end) = out.split_at_mut(whole);
+                let behinds = behind.chunks_exact(W::LANES).zip(out.chunks_exact_mut(W::LANES));
+                for (i, ((x, weights), (behind, out))) in vectors.zip(behinds).enumerate() {
+                    sums = base.weigh(w, T::load(w, x), weights, sums);
+                    write(w, behind, scale, out, FAR && streams);
+                    if FAR {
+                        ask(soon, i * W::LANES..(i + 1) * W::LANES, streams);
+                    }
+                }
+                write_end(s, &behind[whole..], scale, out_end);
             }
-            if let Some((weights, out)) = befores.next() {
-                write(w, weights, before_scale, out, FAR && streams);
-            }
-            if !FAR {
-                continue;
-            }
-            let at = i * W::LANES;
-            for line in (at..at + W::LANES).step_by(64 / size_of::<T>()) {
-                fetch_line(after.wrapping_add(line).cast());
-                if !streams {
-                    fetch_line_to_write(out_line.wrapping_add(line).cast());
+            None => {
+                for (x, weights) in vectors {
+                    sums = base.weigh(w, T::load(w, x), weights, sums);
                 }
             }
         }
         if whole < x.len() {
-            let e = exp2(w, base.exponent(w, w.load(kept_end)), is_f32);
-            sums = w.add(sums, e);
-            w.store(e, kept_end);
+            let x = load_end(w, s, &x[whole..], f32::NEG_INFINITY, end);
+            sums = base.weigh(w, x, end, sums);
         }
-        if whole < next_x.len() {
-            ahead = w.max(ahead, load_end(w, s, &next_x[whole..], f32::NEG_INFINITY, &mut next_kept[whole..]));
+        w.sum(sums)
+    }
+}
+
+/// Asks for some values of the rows that are soon to be wanted.
+#[inline(always)]
+fn ask<T>([values, results]: [*const T; 2], at: Range<usize>, streams: bool) {
+    for at in at.step_by(64 / size_of::<T>()) {
+        fetch_line(values.wrapping_add(at).cast());
+        if !streams {
+            fetch_line_to_write(results.wrapping_add(at).cast());
         }
-        if !out_end.is_empty() {
-            write_end(s, &weights[whole..], before_scale, out_end);
-        }
-        (if is_empty { 0.0 } else { 1.0 / w.sum(sums) }, w.max_lane(ahead))
     }
 }
 
@@ -280,12 +280,22 @@ struct Base<W: Simd> {
 
 impl<W: Simd> Base<W> {
     #[inline(always)]
-    fn new(w: W, largest: f32) -> Self {
+    fn new(w: W, of: f32) -> Self {
         // From here on any other value is 64 or more below the largest one, and nothing beside it: the scale need not be exact,
         // but the product, whose rounding might overflow the exponent.
-        let scale = if largest.abs() < (1 << 30) as f32 { std::f32::consts::LOG2_E } else { 1.0 };
-        let shift = if W::ISA == Isa::Portable { largest } else { -largest * scale };
+        // A row of nothing but -inf has weights of 2^-inf = 0 from any finite base.
+        let of = if of == f32::NEG_INFINITY { 0.0 } else { of };
+        let scale = if of.abs() < (1 << 30) as f32 { std::f32::consts::LOG2_E } else { 1.0 };
+        let shift = if W::ISA == Isa::Portable { of } else { -of * scale };
         Base { scale: w.splat(scale), shift: w.splat(shift) }
+    }
+
+    /// Stores the weights of some values; returns the sums with them.
+    #[inline(always)]
+    fn weigh(&self, w: W, x: W::V, weights: &mut [f32], sums: W::V) -> W::V {
+        let e = math::exp2(w, self.exponent(w, x));
+        w.store(e, weights);
+        w.add(sums, e)
     }
 
     /// (v - m)·log2 e, in one instruction where it rounds once: then it is as exact, but for what m·log2 e was rounded by, which all
@@ -299,7 +309,75 @@ impl<W: Simd> Base<W> {
     }
 }
 
-#[inline(always)]
-fn exp2<W: Simd>(w: W, y: W::V, is_f32: bool) -> W::V {
-    if is_f32 { math::exp2(w, y) } else { math::exp2_short(w, y) }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::cpu::simd::*;
+
+    fn softmax_of<S: Simd>(s: S, x: &[f32], cols: usize) -> [Vec<f32>; 2] {
+        let part = Part { x, stride: cols, cols, streams: false };
+        let (mut near, mut far) = (vec![9.0; x.len()], vec![9.0; x.len()]);
+        softmax::<S, f32, false>(s, part, &mut near);
+        softmax::<S, f32, true>(s, part, &mut far);
+        [near, far]
+    }
+
+    /// Rows whose first values say little of the others.
+    fn rows(cols: usize) -> Vec<Vec<f32>> {
+        let row = |f: &dyn Fn(f32) -> f32| (0..cols).map(|i| f(i as f32)).collect::<Vec<_>>();
+        let of_end = |x: f32| move |i: f32| if i < cols as f32 - 2.0 { f32::NEG_INFINITY } else { x * i };
+        vec![
+            row(&|i| (i * 0.7).sin()),
+            row(&|i| 3.0 * i),
+            row(&|i| 1e4 - 50.0 * i),
+            row(&of_end(0.1)),
+            row(&|i| if i == cols as f32 - 1.0 { 1e30 } else { -1e30 }),
+            row(&|i| 1e9 + 64.0 * i),
+            row(&|_| f32::NEG_INFINITY),
+            row(&|_| -3e38),
+        ]
+    }
+
+    fn each<S: Simd>(s: S) {
+        for cols in [1, 5, 16, 63, 64, 200, 1000] {
+            let rows = rows(cols);
+            for all in softmax_of(s, &rows.concat(), cols) {
+                for (row, got) in rows.iter().zip(all.chunks_exact(cols)) {
+                    let alone = softmax_of(s, row, cols);
+                    assert!(
+                        alone.iter().all(|alone| alone == got),
+                        "{:?} {cols}: a row noticed its neighbours",
+                        S::ISA
+                    );
+                    let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max) as f64;
+                    let weight = |x: f32| if x == f32::NEG_INFINITY { 0.0 } else { (x as f64 - largest).exp() };
+                    let sum: f64 = row.iter().map(|&x| weight(x)).sum();
+                    for (&x, &got) in row.iter().zip(got) {
+                        let want = if sum == 0.0 { 0.0 } else { weight(x) / sum };
+                        // Exponents are rounded, the more the further a value is below the largest.
+                        let error =
+                            (got as f64 - want).abs() / (1e-6 + 1e-7 * (largest - x as f64).min(1e3)) / want.max(1e-20);
+                        assert!(error <= 1.0, "{:?} {cols}: {got} for {want}", S::ISA);
+                    }
+                }
+            }
+            for nan in [f32::NAN, f32::INFINITY] {
+                for at in [0, cols - 1] {
+                    let mut row: Vec<f32> = (0..cols).map(|i| i as f32).collect();
+                    row[at] = nan;
+                    assert!(softmax_of(s, &row, cols).iter().flatten().all(|y| y.is_nan()), "{:?} {cols} {at}", S::ISA);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_may_rise_far_above_their_first_values() {
+        Portable::detect().into_iter().for_each(each);
+        #[cfg(target_arch = "x86_64")]
+        {
+            Avx2::detect().into_iter().for_each(each);
+            Avx512::detect().into_iter().for_each(each);
+        }
+    }
 }

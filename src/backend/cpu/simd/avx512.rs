@@ -58,6 +58,13 @@ fn place<const BITS: u32>(a: __m512) -> __m512i {
     }
 }
 
+/// For each lane the value of a table at a place, modulo its length.
+#[inline(always)]
+fn value_at(table: &[f32; 2 * N], place: __m512i) -> __m512 {
+    let (low, high) = table.split_at(N);
+    unsafe { _mm512_permutex2var_ps(_mm512_loadu_ps(low.as_ptr()), place, _mm512_loadu_ps(high.as_ptr())) }
+}
+
 /// Bits whose upper halves are the nearest bf16, ties to even: 0x7fff is added, and one more where the lowest kept bit is
 /// set; a NaN is made quiet instead.
 #[inline(always)]
@@ -399,22 +406,21 @@ impl Simd for Avx512 {
         unsafe { _mm512_reduce_ps::<FLOOR>(a) }
     }
     #[inline(always)]
-    fn fraction16(self, a: __m512) -> __m512 {
-        unsafe { _mm512_reduce_ps::<{ 4 << 4 | FLOOR }>(a) }
+    fn fraction32(self, a: __m512) -> __m512 {
+        unsafe { _mm512_reduce_ps::<{ 5 << 4 | FLOOR }>(a) }
     }
     #[inline(always)]
     fn lookup<const K: usize>(self, tables: [&[f32; 32]; K], a: __m512) -> [__m512; K] {
         let place = place::<0>(a);
         let mut values = [self.zero(); K];
         for (value, table) in values.iter_mut().zip(tables) {
-            let [low, high] = [self.load(table), self.load(&table[N..])];
-            *value = unsafe { _mm512_permutex2var_ps(low, place, high) };
+            *value = value_at(table, place);
         }
         values
     }
     #[inline(always)]
-    fn lookup16(self, table: &[f32; 16], a: __m512) -> __m512 {
-        unsafe { _mm512_permutexvar_ps(place::<4>(a), self.load(table)) }
+    fn lookup32(self, table: &[f32; 32], a: __m512) -> __m512 {
+        value_at(table, place::<5>(a))
     }
     #[inline(always)]
     fn scale2(self, p: __m512, n: __m512) -> __m512 {

@@ -160,12 +160,12 @@ pub trait Simd: Copy + Send + Sync + 'static {
         let a = within_exponents(self, a);
         self.sub(a, floor(self, a))
     }
-    /// The same of sixteenths: in [0, 1/16].
+    /// The same of thirty-seconds: in [0, 1/32].
     #[inline(always)]
-    fn fraction16(self, a: Self::V) -> Self::V {
+    fn fraction32(self, a: Self::V) -> Self::V {
         let a = within_exponents(self, a);
-        let below = floor(self, self.mul(a, self.splat(16.0)));
-        self.fnma(below, self.splat(1.0 / 16.0), a)
+        let below = floor(self, self.mul(a, self.splat(32.0)));
+        self.fnma(below, self.splat(1.0 / 32.0), a)
     }
     /// For each lane the value of a table whose place, modulo its length, is ⌊a⌋; any of them where |a| is 2^21 or more.
     #[inline(always)]
@@ -177,11 +177,10 @@ pub trait Simd: Copy + Send + Sync + 'static {
             self.load(&values)
         })
     }
-    /// The same of sixteen values whose place is ⌊16·a⌋.
+    /// The same with place ⌊32·a⌋: by the first five bits of the fraction.
     #[inline(always)]
-    fn lookup16(self, table: &[f32; 16], a: Self::V) -> Self::V {
-        let twice = std::array::from_fn(|i| table[i % 16]);
-        self.lookup([&twice], self.mul(a, self.splat(16.0)))[0]
+    fn lookup32(self, table: &[f32; 32], a: Self::V) -> Self::V {
+        self.lookup([table], self.mul(a, self.splat(32.0)))[0]
     }
     /// p·2^⌊a⌋ for p in [1, 2]; 0 where a is below -126, infinity from 128 on.
     #[inline(always)]
@@ -584,12 +583,12 @@ mod tests {
         let z: Vec<f32> = x.iter().map(|x| 1.37 * x).collect();
         let c = s.load(&z);
         let [low, high] = s.lookup(tables.each_ref(), c).map(get);
-        let (sixteenths, fractions) = (get(s.lookup16(&std::array::from_fn(|i| i as f32), c)), get(s.fraction16(c)));
+        let (parts, fractions) = (get(s.lookup32(&tables[0], c)), get(s.fraction32(c)));
         for (i, p) in z.iter().enumerate() {
             let place = (p.floor() as i32).rem_euclid(32) as f32;
             assert_eq!((low[i], high[i]), (place, 100.0 + place), "{p}");
-            assert_eq!(sixteenths[i], ((16.0 * p).floor() as i32).rem_euclid(16) as f32, "{p}");
-            assert_eq!(fractions[i], p - (16.0 * p).floor() / 16.0, "{p}");
+            assert_eq!(parts[i], ((32.0 * p).floor() as i32).rem_euclid(32) as f32, "{p}");
+            assert_eq!(fractions[i], p - (32.0 * p).floor() / 32.0, "{p}");
         }
         for (x, fraction, scaled) in [
             (f32::INFINITY, 0.0, f32::INFINITY),

@@ -149,7 +149,7 @@ impl<S: Simd, const K: usize> Simd for Wide<S, K> {
         copysign(magnitude, sign);
         round(a);
         fraction(a);
-        fraction16(a);
+        fraction32(a);
         scale2(p, n);
         scale_floor(p, a);
         select_lt(a, b, yes, no);
@@ -167,8 +167,8 @@ impl<S: Simd, const K: usize> Simd for Wide<S, K> {
         values
     }
     #[inline(always)]
-    fn lookup16(self, table: &[f32; 16], a: Self::V) -> Self::V {
-        each!(self, |i| self.0.lookup16(table, a[i]))
+    fn lookup32(self, table: &[f32; 32], a: Self::V) -> Self::V {
+        each!(self, |i| self.0.lookup32(table, a[i]))
     }
     #[inline(always)]
     fn split2(self, a: Self::V) -> (Self::V, Self::V) {

@@ -7,7 +7,7 @@
 use super::{PANEL, widen};
 #[cfg(target_arch = "x86_64")]
 use crate::backend::cpu::simd::{Avx512, Bf16Dot, pack_pairs};
-use crate::backend::cpu::simd::{Lane, Simd, math};
+use crate::backend::cpu::simd::{Lane, Simd};
 #[cfg(target_arch = "x86_64")]
 use crate::dtype::DType;
 #[cfg(target_arch = "x86_64")]
@@ -32,9 +32,6 @@ pub trait Words<S: Simd>: Copy + Send + Sync {
 
     /// Writes the words of neighbouring lanes: `LANES / VALUES` of them.
     fn store_row(self, s: S, row: S::V, to: &mut [f32]);
-
-    /// 2^x, as exactly as words can hold it.
-    fn exp2(self, s: S, x: S::V) -> S::V;
 }
 
 /// Words of one f32.
@@ -63,10 +60,6 @@ impl<S: Simd> Words<S> for Single {
     #[inline(always)]
     fn store_row(self, s: S, row: S::V, to: &mut [f32]) {
         s.store(row, to);
-    }
-    #[inline(always)]
-    fn exp2(self, s: S, x: S::V) -> S::V {
-        math::exp2(s, x)
     }
 }
 
@@ -107,10 +100,6 @@ impl Words<Avx512> for Bf16Dot {
     #[inline(always)]
     fn store_row(self, _: Avx512, row: V, to: &mut [f32]) {
         self.round(row, bytemuck::cast_slice_mut(to));
-    }
-    #[inline(always)]
-    fn exp2(self, s: Avx512, x: V) -> V {
-        math::exp2_short(s, x)
     }
 }
 

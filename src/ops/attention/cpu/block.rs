@@ -278,7 +278,7 @@ fn exponentials<S: Simd, W: Words<S>, const NV: usize>(
         let (base, mut sum) = (s.load(&base[lane..]), s.load(&sums[lane..]));
         let mut weights = [s.zero(); 2];
         for k in 0..W::VALUES {
-            weights[k] = words.exp2(s, s.sub(s.load(&scores[k * NV * S::LANES + lane..]), base));
+            weights[k] = math::exp2(s, s.sub(s.load(&scores[k * NV * S::LANES + lane..]), base));
             sum = s.add(sum, weights[k]);
         }
         s.store(words.of_vectors(s, weights), &mut scores[lane..]);

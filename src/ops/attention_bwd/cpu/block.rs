@@ -5,7 +5,7 @@
 
 use super::Queries;
 use crate::backend::cpu::deal;
-use crate::backend::cpu::simd::{Isa, Lane, Simd};
+use crate::backend::cpu::simd::{Isa, Lane, Simd, math};
 use crate::ops::attend::cpu::tile::{dots, weigh};
 use crate::ops::attend::cpu::{PANEL, Soon, Words, max_nv};
 use crate::simd_fn;
@@ -230,25 +230,18 @@ fn weights<S: Simd, W: Words<S>, const MR: usize, const NV: usize>(
             let minus_lse = s.splat(slot.minus_lse[r + i]);
             for v in 0..NV {
                 let x = s.fma(tile[i][v], s.splat(mask.scale), minus_lse);
-                s.store(if hidden { x } else { words.exp2(s, x) }, &mut p[i * width + v * S::LANES..]);
+                s.store(if hidden { x } else { math::exp2(s, x) }, &mut p[i * width + v * S::LANES..]);
             }
         }
         if hidden {
-            conceal::<S, W, NV>(s, words, at, r..rows.end.min(r + MR), mask, slot);
+            conceal::<S, NV>(s, at, r..rows.end.min(r + MR), mask, slot);
         }
     }
 }
 
 /// P = 2^x of what is not hidden.
 #[inline(always)]
-fn conceal<S: Simd, W: Words<S>, const NV: usize>(
-    s: S,
-    words: W,
-    at: usize,
-    rows: Range<usize>,
-    mask: Mask<'_>,
-    slot: &mut Slot<'_>,
-) {
+fn conceal<S: Simd, const NV: usize>(s: S, at: usize, rows: Range<usize>, mask: Mask<'_>, slot: &mut Slot<'_>) {
     let (hidden, width) = (s.splat(f32::NEG_INFINITY), NV * S::LANES);
     for row in rows {
         for v in 0..NV {
@@ -270,7 +263,7 @@ fn conceal<S: Simd, W: Words<S>, const NV: usize>(
                 x = s.select_lt(place, s.splat(slot.lo[row]), hidden, x);
                 x = s.select_lt(place, s.splat(slot.hi[row]), x, hidden);
             }
-            s.store(words.exp2(s, x), &mut slot.p[p..]);
+            s.store(math::exp2(s, x), &mut slot.p[p..]);
         }
     }
 }

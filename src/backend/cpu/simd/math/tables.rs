@@ -1,11 +1,11 @@
 //! Tables for processors that look values up in registers, computed when the program is compiled.
 
-/// 2^(i/16).
-pub static EXP2: [f32; 16] = {
-    let mut table = [0.0; 16];
+/// 2^(i/32).
+pub static EXP2: [f32; 32] = {
+    let mut table = [0.0; 32];
     let mut i = 0;
-    while i < 16 {
-        table[i] = exp(i as f64 / 16.0 * std::f64::consts::LN_2) as f32;
+    while i < 32 {
+        table[i] = exp(i as f64 / 32.0 * std::f64::consts::LN_2) as f32;
         i += 1;
     }
     table
