@@ -134,6 +134,11 @@ impl Attend {
         self.heads_q / self.heads_kv * self.len_q
     }
 
+    /// The head and the place of a row of those that share head `h` of keys.
+    pub fn query(&self, h: usize, row: usize) -> (usize, usize) {
+        (h * (self.heads_q / self.heads_kv) + row / self.len_q, row % self.len_q)
+    }
+
     /// The keys between which query `i` sees, by place alone, where `keys` of them exist.
     pub fn visible(&self, i: usize, keys: usize) -> Range<usize> {
         // The place after the key that stands beside the query; negative before the first key.

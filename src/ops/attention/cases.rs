@@ -25,6 +25,12 @@ pub fn cases() -> Vec<Case<Attention>> {
         "head_dim=40,len_q=70,len_k=330,softmax_scale=4,lse=true",
         "head_dim=40,len_q=70,len_k=410,softmax_scale=4,causal=true,window=250,lse=true",
         "head_dim=40,len_q=70,len_k=430,softmax_scale=4,dtype=bf16,out=bf16,lse=true",
+        // A few queries beyond whole vectors.
+        "head_dim=32,len_q=17,len_k=97,heads_q=2,heads_kv=2,softmax_scale=-2.5,lse=true",
+        "head_dim=160,len_q=22,len_k=430,softmax_scale=4,lse=true",
+        "head_dim=96,len_q=38,len_k=301,softmax_scale=4,dtype=bf16,out=bf16,lse=true",
+        "head_dim=64,len_q=11,len_k=205,heads_q=6,heads_kv=2,batch=5,lens_k=true,lse=true",
+        "head_dim=64,len_q=11,len_k=205,heads_q=6,heads_kv=2,batch=5,lens_k=true,dtype=bf16,out=bf16,lse=true",
         // Causal and windows, with queries fewer and more than keys; more give rows that see nothing.
         "len_q=70,len_k=70,head_dim=16,causal=true,lse=true",
         "len_q=300,len_k=300,head_dim=32,causal=true",

@@ -3,6 +3,7 @@
 // Loops over registers name them by number: iterators over the arrays keep some of them in memory.
 #![allow(clippy::needless_range_loop)]
 
+use super::few::Few;
 use crate::backend::cpu::simd::{Lane, Simd, math};
 use crate::ops::attend::cpu::tile::{Dots, weigh};
 use crate::ops::attend::cpu::{PANEL, Soon, Words, halves};
@@ -31,7 +32,7 @@ pub struct Shape {
 
 impl Shape {
     /// Words of a row of queries or keys.
-    fn depth(&self) -> usize {
+    pub fn depth(&self) -> usize {
         self.head_dim.div_ceil(self.values)
     }
 
@@ -52,11 +53,19 @@ impl Shape {
         self.keys / self.values * self.head_dim.next_multiple_of(PANEL)
     }
 
+    fn packed_keys<'a>(&self, data: &'a [f32]) -> Keys<'a> {
+        Keys { data, stride: self.depth() }
+    }
+
+    fn packed_values<'a>(&self, data: &'a [f32]) -> Values<'a> {
+        Values { data, strides: [PANEL, self.keys / self.values * PANEL] }
+    }
+
     /// The f32 values and words that a part takes.
     pub fn len(&self) -> usize {
         let packed = self.words_of_k() + self.words_of_v();
         let stage = 8 * self.head_dim.max(self.keys).next_multiple_of(PANEL);
-        self.lanes * self.values_of_lane() + packed + self.width * (2 * self.keys + 1) + stage
+        self.lanes * self.values_of_lane() + packed + self.width * (2 * self.keys + 1) + stage + Few::len(self)
     }
 }
 
@@ -88,9 +97,17 @@ impl<'a> Memory<'a> {
         let (p, rest) = rest.split_at_mut(shape.width * shape.keys);
         let (added, rest) = rest.split_at_mut(shape.width * shape.keys);
         let (alpha, stage) = rest.split_at_mut(shape.width);
-        let v = Values { data: v, strides: [PANEL, shape.keys / shape.values * PANEL] };
-        let k = Keys { data: k, stride: shape.depth() };
+        let (k, v) = (shape.packed_keys(k), shape.packed_values(v));
         Slot { k, v, qt, o, m, l, lo, hi, id_high, id_low, p, added, alpha, stage }
+    }
+
+    /// What belongs to the rows that no block has, and packed keys and values.
+    pub fn few(&mut self) -> (Few<'_>, Keys<'_>, Values<'_>) {
+        let shape = self.shape;
+        let (k, rest) = self.shared.split_at_mut(shape.words_of_k());
+        let (v, rest) = rest.split_at_mut(shape.words_of_v());
+        let few = rest.len() - Few::len(&shape);
+        (Few::new(&mut rest[few..], shape), shape.packed_keys(k), shape.packed_values(v))
     }
 }
 
@@ -104,9 +121,9 @@ pub struct Keys<'a> {
 /// The values of a block of keys: packed as [panel of columns][word of keys][`PANEL`], or as they lie.
 #[derive(Clone, Copy)]
 pub struct Values<'a> {
-    data: &'a [f32],
-    /// From a key to the next, and from a panel of columns to the next.
-    strides: [usize; 2],
+    pub data: &'a [f32],
+    /// From a word of keys to the next, and from a panel of columns to the next.
+    pub strides: [usize; 2],
 }
 
 impl<'a> Values<'a> {

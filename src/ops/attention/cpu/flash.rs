@@ -12,6 +12,7 @@
 //! by 2^(m_old - m): most blocks of keys never do. Queries are scaled by softmax_scale · log2 e and transposed when a block
 //! meets its first keys, Oᵀ / l is transposed back after its last. Blocks of keys that nobody sees are not visited; every
 //! lane meets the same tiles of keys in the same order, however queries are dealt out, so bits depend on the problem alone.
+//! Up to six last queries of a head, which would leave most of a vector empty, meet the same blocks of keys by themselves (`few.rs`).
 //!
 //! Two kinds of arithmetic ([`Words`]): in f32, to which operands are widened; and, where operands and result are bf16 and the
 //! processor multiplies pairs of them at twice the rate of f32 (AVX512_BF16), in pairs: queries and keys are pairs of columns as they
@@ -38,11 +39,14 @@
 //! for its own products, spread over those of a tile (Zen 5; loops of assembly in L1). So 96 % of the peak is the most, 98 % with 128; and
 //! 93 and 96 % with pairs, whose products take half of that.
 //!
-//! Where the time goes (Zen 5, one thread, 12 x 197 x 197 x 64, 75 to 79 %): 82 % are products, those of 11 empty lanes and three keys
-//! beyond the last among them (7 % of the 82); 3 % exponentials; 3 % turning queries and results; the rest are ends of tiles
-//! (loads and stores of Oᵀ, maxima), asking for rows, and waiting for L2.
+//! Where the time goes (Zen 5, one thread, 12 x 197 x 197 x 64, 81 %): 84 % are products, those of three keys beyond the last among them;
+//! 4 % the five queries of each head beyond twelve vectors; 3 % exponentials; 3 % turning queries and results; the rest are ends of
+//! tiles (loads and stores of Oᵀ, maxima), asking for rows, and waiting for L2.
 //!
-//! Tried and lost, Zen 5, in turn (12 x 197 x 197 x 64: 0.565 ms; 16 x 577 x 577 x 64: 6.0):
+//! Tried and lost, Zen 5, in turn (12 x 197 x 197 x 64: 0.535 ms; 16 x 577 x 577 x 64: 5.9):
+//! - the last queries of a head in a vector: 0.560, 6.05 ms; by the kernel of a few queries (`split.rs`): the same as in a vector;
+//! - asking at the start of a part only for what the first tiles want, and for the rest on their way: the same, with more keys 1 to 2 % longer;
+//! - two parts for each head instead of one: 2 % longer, in bf16, which packs values for each, 6 %;
 //! - exponentials of a whole block after its scores: 0.590, 6.2 ms (this is how it was), and of a tile's registers right after its
 //!   products: the same. The processor does not look far enough ahead to do either beside the products of the next tile.
 //! - packing keys: 1 to 3 % longer (more with rows that lie less than a page apart); values: 1 to 3 % longer, but 2 % less where their
@@ -66,8 +70,8 @@
 //! - tiles of 14 keys and 2 vectors: no faster than 8 x 3, whose loads are 11 for 24 products.
 #![allow(unsafe_code)] // parts write rows of the results that lie apart
 
-use super::BIAS;
 use super::block::{self, Ahead, Keys, Mask, Memory, Shape, Slot, Values};
+use super::{BIAS, few};
 #[cfg(target_arch = "x86_64")]
 use crate::backend::cpu::simd::{Avx512, Bf16Dot};
 use crate::backend::cpu::simd::{Lane, MAX_LANES, Simd, transpose};
@@ -75,6 +79,7 @@ use crate::backend::cpu::{Caps, Cpu, Slots, deal};
 use crate::backend::{Kernel, Launch};
 use crate::dtype::{DType, Elem};
 use crate::error::{Result, Unsupported};
+use crate::ops::attend::Attend;
 use crate::ops::attend::cpu::{
     Masks, PANEL, Rows, Scattered, Single, Soon, Words, halves, max_nv, spread, turn_eight, widen,
 };
@@ -158,7 +163,8 @@ fn run<S: Simd, W: Words<S>, T: Lane, O: Lane>(s: S, words: W, op: &Attention, l
         return Ok(());
     }
     let slots = Slots::new(l.scratch(), memory_len(op, W::VALUES));
-    let vectors = rows.div_ceil(S::LANES);
+    let few = few_rows::<S, W>(&masks);
+    let vectors = (rows - few).div_ceil(S::LANES);
     let parts = PARTS.div_ceil(heads).min(vectors.div_ceil(max_nv::<S>()));
     let parts = parts.max(vectors.div_ceil(shape.lanes / S::LANES));
     let given = Given { masks: &masks, q, k, v };
@@ -166,10 +172,20 @@ fn run<S: Simd, W: Words<S>, T: Lane, O: Lane>(s: S, words: W, op: &Attention, l
     l.pool().run(heads * parts, |i| {
         // The last queries first: with a causal mask they take the longest.
         let (part, (b, h)) = (parts - 1 - i / heads, of_head(i % heads));
-        let part = Part { given: &given, out: &out, lse: lse.as_ref(), b, h, vectors: deal(vectors, parts, part) };
+        let few = if part == parts - 1 { rows - few..rows } else { 0..0 };
+        let part = Part { given: &given, out: &out, lse: lse.as_ref(), b, h, vectors: deal(vectors, parts, part), few };
         slots.with(|memory| part.attend(s, words, &mut Memory::new(memory, shape)));
     });
     Ok(())
+}
+
+/// The last rows of a head, if they would leave most of a vector empty: then they take less time by themselves, with columns in lanes.
+/// Only where they see every key, as tokens of a picture do.
+fn few_rows<S: Simd, W: Words<S>>(masks: &Masks<'_>) -> usize {
+    let op = masks.op;
+    let (rows, plain) = (op.rows_per_head(), masks.by_place_alone() && !op.causal && op.window == 0);
+    let few = rows % S::LANES;
+    if plain && rows > S::LANES && few::suits::<S, W>(op.head_dim, few) { few } else { 0 }
 }
 
 /// The operands.
@@ -180,7 +196,7 @@ struct Given<'a, T> {
     v: Rows<'a, T>,
 }
 
-/// Some vectors of the queries that share a head of keys.
+/// Some vectors of the queries that share a head of keys, and some rows that are in none.
 struct Part<'a, T, O> {
     given: &'a Given<'a, T>,
     out: &'a Scattered<O>,
@@ -188,6 +204,7 @@ struct Part<'a, T, O> {
     b: usize,
     h: usize,
     vectors: Range<usize>,
+    few: Range<usize>,
 }
 
 impl<'a, T: Lane, O: Lane> Part<'a, T, O> {
@@ -205,6 +222,7 @@ impl<'a, T: Lane, O: Lane> Part<'a, T, O> {
             .collect();
         let some = blocks.iter().map(|queries| queries.some.clone());
         let some = some.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).unwrap_or_default();
+        self.load_few(s, words, memory);
         let bk = BK * W::VALUES;
         let mut next = keys_of_block(bk, masks.op.len_k, some.start.min(some.end) / bk);
         let [k, v] = self.ahead(next.start..some.end.min(next.end).max(next.start));
@@ -212,12 +230,12 @@ impl<'a, T: Lane, O: Lane> Part<'a, T, O> {
         [q, k, v].iter_mut().for_each(|rows| rows.fetch(rows.left));
         while next.start < some.end {
             let keys = next.start..some.end.min(next.end);
-            let lie = [self.keys_lie::<S, W>(), self.values_lie::<S, W>(blocks.len())];
+            let lie = (self.lying_keys::<S, W>(keys.start), self.lying_values::<S, W>(keys.start, blocks.len()));
             let [to_k, to_v] = memory.keys();
-            if !lie[0] {
+            if lie.0.is_none() {
                 pack_keys(s, words, self.given, (self.b, self.h), keys.clone(), to_k);
             }
-            if !lie[1] {
+            if lie.1.is_none() {
                 pack_values(s, words, self.given, (self.b, self.h), keys.clone(), to_v);
             }
             next = keys_of_block(bk, masks.op.len_k, next.start / bk + 1);
@@ -242,18 +260,16 @@ impl<'a, T: Lane, O: Lane> Part<'a, T, O> {
                     Some(queries) if first => queries.operands(&self.given.q),
                     _ => Soon::NONE,
                 };
-                if lie[0] {
-                    let (data, stride) = self.words_of(&self.given.k, keys.start);
-                    slot.k = Keys { data, stride };
-                }
-                if lie[1] {
-                    let (data, stride) = self.words_of(&self.given.v, keys.start);
-                    slot.v = Values::lying(data, stride);
-                }
+                (slot.k, slot.v) = (lie.0.unwrap_or(slot.k), lie.1.unwrap_or(slot.v));
                 queries.meet(s, words, at, keys.start, first, &mut [soon_k, soon_v, other], &mut slot);
                 if last {
                     finish(s, queries, self.out, self.lse, &mut slot);
                 }
+            }
+            if !self.few.is_empty() {
+                let (mut few, mut k, mut v) = memory.few();
+                (k, v) = (lie.0.unwrap_or(k), lie.1.unwrap_or(v));
+                few::step(s, words, self.few.len(), keys.len(), scale(masks.op), (k, v), &mut few);
             }
         }
         for queries in blocks.iter().filter(|queries| queries.some.is_empty()) {
@@ -261,30 +277,54 @@ impl<'a, T: Lane, O: Lane> Part<'a, T, O> {
             slot.o.fill(0.0);
             finish(s, queries, self.out, self.lse, &mut slot);
         }
+        self.finish_few(s, memory);
     }
 
-    /// Whether blocks read keys where they lie: their rows are words, then.
-    fn keys_lie<S: Simd, W: Words<S>>(&self) -> bool {
+    /// Copies the rows that no block has.
+    fn load_few<S: Simd, W: Words<S>>(&self, s: S, words: W, memory: &mut Memory<'_>) {
+        let (Given { masks, q, .. }, (mut few, ..)) = (self.given, memory.few());
+        for n in 0..self.few.len() {
+            let (head, i) = masks.op.query(self.h, self.few.start + n);
+            few.load(s, words, n, q.row(self.b, i, head), scale(masks.op));
+        }
+    }
+
+    /// Writes the results of the rows that no block has.
+    fn finish_few<S: Simd>(&self, s: S, memory: &mut Memory<'_>) {
+        let (op, (few, ..)) = (self.given.masks.op, memory.few());
+        for n in 0..self.few.len() {
+            let query = (self.b, op.query(self.h, self.few.start + n));
+            let (o, m, l) = few.result(n);
+            write_row(s, op, query, o, if l == 0.0 { 0.0 } else { 1.0 / l }, self.out);
+            if let Some(lse) = self.lse {
+                write_lse(op, query, m, l, lse);
+            }
+        }
+    }
+
+    /// Keys from a key on where they lie, if blocks can read them there: their rows are words, then.
+    fn lying_keys<S: Simd, W: Words<S>>(&self, key: usize) -> Option<Keys<'a>> {
         let Given { masks, k, .. } = self.given;
         let aligned = (k.row(self.b, 0, self.h).as_ptr() as usize).is_multiple_of(align_of::<f32>());
         let whole = |values: usize| values.is_multiple_of(W::VALUES);
-        matches!((T::DTYPE, W::VALUES), (DType::F32, 1) | (DType::BF16, 2))
-            && whole(masks.op.head_dim)
-            && whole(k.strides[1])
-            && aligned
+        let words = matches!((T::DTYPE, W::VALUES), (DType::F32, 1) | (DType::BF16, 2));
+        (words && whole(masks.op.head_dim) && whole(k.strides[1]) && aligned).then(|| {
+            let (data, stride) = self.words_of(k, key);
+            Keys { data, stride }
+        })
     }
 
-    /// Whether blocks read values where they lie. A tile's rows are their columns, so there must be whole tiles; a word is values of
-    /// one key; and none is hidden, since 0 · NaN is not 0. Rows a multiple of `WAY` apart would push each other out of L1, where
-    /// each tile wants them again.
-    fn values_lie<S: Simd, W: Words<S>>(&self, blocks: usize) -> bool {
+    /// Values from a key on where they lie, if blocks read them there. A tile's rows are their columns, so there must be whole tiles;
+    /// a word is values of one key; and none is hidden, since 0 · NaN is not 0. Rows a multiple of `WAY` apart would push each other
+    /// out of L1, where each tile wants them again.
+    fn lying_values<S: Simd, W: Words<S>>(&self, key: usize, blocks: usize) -> Option<Values<'a>> {
         let Given { masks, v, .. } = self.given;
-        let crowded = (v.strides[1] * size_of::<T>()).is_multiple_of(WAY);
-        T::DTYPE == DType::F32
-            && W::VALUES == 1
-            && masks.op.head_dim.is_multiple_of(8)
-            && masks.padding(self.b).is_none()
-            && (blocks == 1 || !crowded)
+        let crowded = (v.strides[1] * size_of::<T>()).is_multiple_of(WAY) && blocks > 1;
+        let words = T::DTYPE == DType::F32 && W::VALUES == 1 && masks.op.head_dim.is_multiple_of(8);
+        (words && masks.padding(self.b).is_none() && !crowded).then(|| {
+            let (data, stride) = self.words_of(v, key);
+            Values::lying(data, stride)
+        })
     }
 
     /// The words of rows from a key on, and how many lie between one row and the next.
@@ -330,12 +370,18 @@ simd_fn! {
     }
 }
 
+/// What scores are multiplied by, for weights that are powers of 2.
+fn scale(op: &Attend) -> f32 {
+    (f64::from(op.scale()) * std::f64::consts::LOG2_E) as f32
+}
+
 /// A block of the queries that share a head of keys.
 struct Queries<'a> {
     masks: &'a Masks<'a>,
     b: usize,
-    /// Head and place of the first row.
+    /// Head and place of the first row, and how many a head has.
     first: (usize, usize),
+    len_q: usize,
     /// Rows; the block's other lanes repeat the last.
     count: usize,
     /// Where the part holds it.
@@ -357,21 +403,23 @@ impl<'a> Queries<'a> {
         let op = masks.op;
         let count = (op.rows_per_head() - start).min(lanes.len());
         let first = (h * (op.heads_q / op.heads_kv) + start / op.len_q, start % op.len_q);
-        let mut queries = Queries { masks, b, first, count, lanes, some: 0..0, all: 0..0 };
+        let mut queries = Queries { masks, b, first, len_q: op.len_q, count, lanes, some: 0..0, all: 0..0 };
         let slot = memory.slot(&queries.lanes);
-        let mut seen = masks.visible(b, queries.lane(0).1);
-        (queries.some, queries.all) = (seen.clone(), seen.clone());
+        let seen = masks.visible(b, queries.lane(0).1);
+        slot.lo.fill(seen.start as f32);
+        slot.hi.fill(seen.end as f32);
+        (queries.some, queries.all) = (seen.clone(), seen);
+        if masks.op.causal || masks.op.window > 0 {
+            for lane in 0..queries.lanes.len() {
+                let seen = masks.visible(b, queries.lane(lane).1);
+                (slot.lo[lane], slot.hi[lane]) = (seen.start as f32, seen.end as f32);
+                queries.some = queries.some.start.min(seen.start)..queries.some.end.max(seen.end);
+                queries.all = queries.all.start.max(seen.start)..queries.all.end.min(seen.end);
+            }
+        }
         for lane in 0..queries.lanes.len() {
-            let (_, i) = queries.lane(lane);
-            if masks.op.causal || masks.op.window > 0 {
-                seen = masks.visible(b, i);
-            }
-            (slot.lo[lane], slot.hi[lane]) = (seen.start as f32, seen.end as f32);
-            queries.some = queries.some.start.min(seen.start)..queries.some.end.max(seen.end);
-            queries.all = queries.all.start.max(seen.start)..queries.all.end.min(seen.end);
-            if let Some((id, _)) = masks.ids(b, i) {
-                (slot.id_high[lane], slot.id_low[lane]) = halves(id);
-            }
+            let Some((id, _)) = masks.ids(b, queries.lane(lane).1) else { break };
+            (slot.id_high[lane], slot.id_low[lane]) = halves(id);
         }
         slot.m.fill(f32::MIN);
         slot.l.fill(0.0);
@@ -381,14 +429,9 @@ impl<'a> Queries<'a> {
     /// The head and the place of the query of a lane: mostly a neighbour of the first; division takes longer than copying a row.
     #[inline(always)]
     fn lane(&self, lane: usize) -> (usize, usize) {
-        let (len_q, (head, first)) = (self.masks.op.len_q, self.first);
+        let (len_q, (head, first)) = (self.len_q, self.first);
         let i = first + lane.min(self.count - 1);
         if i < len_q { (head, i) } else { (head + i / len_q, i % len_q) }
-    }
-
-    /// What scores are multiplied by, for weights that are powers of 2.
-    fn scale(&self) -> f32 {
-        (f64::from(self.masks.op.scale()) * std::f64::consts::LOG2_E) as f32
     }
 
     /// Its rows among the queries, to be brought closer, taken to be those of one head.
@@ -418,7 +461,7 @@ impl<'a> Queries<'a> {
     ) {
         let bounded = at.start < self.all.start || at.end > self.all.end;
         let added = self.added(s, at.clone(), slot);
-        let mask = Mask { bounded, added, first_key: at.start as f32, scale: self.scale() };
+        let mask = Mask { bounded, added, first_key: at.start as f32, scale: scale(self.masks.op) };
         let at = at.start - packed..at.end - packed;
         match self.lanes.len() / S::LANES {
             1 => block::step::<S, W, 1>(s, words, at, first, mask, ahead, slot),
@@ -463,7 +506,7 @@ simd_fn! {
     /// Transposes the queries, and scales them unless scores are scaled.
     fn load[S, W: Words<S>, T: Lane](s, words: W, queries: &Queries<'_>, q: &Rows<'_, T>, slot: &mut Slot<'_>) {
         let (op, width) = (queries.masks.op, queries.lanes.len());
-        let scale = (W::VALUES == 1).then(|| queries.scale());
+        let scale = (W::VALUES == 1).then(|| scale(op));
         for first in (0..width).step_by(8) {
             let (head, i) = queries.lane(first);
             let all = first + 8 <= queries.count && i + 8 <= op.len_q;
@@ -483,20 +526,43 @@ simd_fn! {
     fn finish[S, O: Lane](s, queries: &Queries<'_>, out: &Scattered<O>, lse: Option<&Scattered<f32>>, slot: &mut Slot<'_>) {
         let (op, width) = (queries.masks.op, queries.lanes.len());
         let d = op.head_dim;
+        for lane in (0..width).step_by(S::LANES) {
+            let l = s.load(&slot.l[lane..]);
+            let inverse = s.select_lt(s.zero(), l, s.div(s.splat(1.0), l), l);
+            s.store(inverse, &mut slot.alpha[lane..]);
+        }
         for first in (0..queries.count).step_by(8) {
             transpose(s, &slot.o[first..], width, (d, 8), None, slot.stage, d);
-            let (m, l) = (&slot.m[first..], &slot.l[first..]);
-            for (n, row) in slot.stage.chunks_exact(d).take(8.min(queries.count - first)).enumerate() {
-                let (head, i) = queries.lane(first + n);
-                // SAFETY: every query of every head is in one block, so this row is written by this part alone.
-                let to = unsafe { out.get(((queries.b * op.len_q + i) * op.heads_q + head) * d, d) };
-                block::narrow(s, row, if l[n] == 0.0 { 0.0 } else { 1.0 / l[n] }, to);
-                if let Some(lse) = lse {
-                    // SAFETY: as above.
-                    let to = unsafe { lse.get((queries.b * op.heads_q + head) * op.len_q + i, 1) };
-                    to[0] = super::log_sum_exp(m[n], l[n]);
-                }
+            let rows = slot.stage.chunks_exact(d).zip(&slot.alpha[first..]);
+            for (n, (row, &inverse)) in rows.take(8.min(queries.count - first)).enumerate() {
+                write_row(s, op, (queries.b, queries.lane(first + n)), row, inverse, out);
             }
         }
+        let Some(lse) = lse else { return };
+        for (lane, (&m, &l)) in slot.m.iter().zip(&*slot.l).take(queries.count).enumerate() {
+            write_lse(op, (queries.b, queries.lane(lane)), m, l, lse);
+        }
     }
+}
+
+/// Writes the result of a query, given by its sequence, head and place.
+#[inline(always)]
+fn write_row<S: Simd, O: Lane>(
+    s: S,
+    op: &Attend,
+    (b, (head, i)): (usize, (usize, usize)),
+    o: &[f32],
+    factor: f32,
+    out: &Scattered<O>,
+) {
+    let d = op.head_dim;
+    // SAFETY: every query of every head is in one block, or by itself in one part, so this row is written by that alone.
+    let to = unsafe { out.get(((b * op.len_q + i) * op.heads_q + head) * d, d) };
+    block::narrow(s, o, factor, to);
+}
+
+fn write_lse(op: &Attend, (b, (head, i)): (usize, (usize, usize)), m: f32, l: f32, lse: &Scattered<f32>) {
+    // SAFETY: as above.
+    let to = unsafe { lse.get((b * op.heads_q + head) * op.len_q + i, 1) };
+    to[0] = super::log_sum_exp(m, l);
 }

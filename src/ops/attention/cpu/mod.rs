@@ -1,11 +1,13 @@
 //! Attention on the CPU: two algorithms, each for three instruction sets.
 //!
 //! - `flash` ([`flash`]): blocks of queries against blocks of keys, for anything but a few queries. Bound: FMA. With bf16 operands
-//!   it multiplies pairs of them where the processor does so faster than it multiplies f32. Bound: bf16 dot.
+//!   it multiplies pairs of them where the processor does so faster than it multiplies f32. Bound: bf16 dot. Rows that are left
+//!   over and would leave vectors empty are worked on by [`few`].
 //! - `split` ([`split`]): up to sixteen queries per key head, keys and values streamed once, split over threads by
 //!   keys; for decoding. Bound: memory.
 
 mod block;
+mod few;
 mod flash;
 mod split;
 

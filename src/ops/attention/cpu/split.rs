@@ -217,8 +217,8 @@ simd_fn! {
         for (memory, h) in memory.chunks_exact_mut(len).zip(part.heads.clone()) {
             let head = Head::new(memory, rows, d);
             for (r, q) in head.q.chunks_exact_mut(d).enumerate() {
-                let query = part.q.row(b, r % op.len_q, h * (op.heads_q / op.heads_kv) + r / op.len_q);
-                widen(s, query, scale, q);
+                let (head, i) = op.query(h, r);
+                widen(s, part.q.row(b, i, head), scale, q);
                 turn::<S, T>(q, false);
             }
             head.acc.fill(0.0);
@@ -432,8 +432,7 @@ fn add<S: Simd, T: Lane, const KEYS: usize, const ROWS: usize>(
 /// Sets the scores of keys that row `r` does not see to -inf, those after the last too, and adds the bias.
 fn hide(masks: &Masks<'_>, (b, h, r): (usize, usize, usize), keys: Range<usize>, p: &mut [f32]) {
     let op = masks.op;
-    let (head, i) = (h * (op.heads_q / op.heads_kv) + r / op.len_q, r % op.len_q);
-    let n = keys.len();
+    let ((head, i), n) = (op.query(h, r), keys.len());
     p[n..].fill(f32::NEG_INFINITY);
     if let Some(bias) = masks.bias(b, head, i) {
         for (p, bias) in p.iter_mut().zip(&bias[keys.clone()]) {
