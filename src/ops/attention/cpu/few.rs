@@ -1,7 +1,7 @@
 //! A few queries that would leave most of a vector empty, against one block of keys: columns are in lanes, not queries.
 //!
-//! 197 queries of a head are twelve vectors and five queries; 577 and 257, whole vectors and one. As a vector they would take 128
-//! cycles for a key of 64 values whether there is one or sixteen; by themselves they take 12 to 40.
+//! 197 queries of a head are twelve vectors and five queries; 577 and 257, whole vectors and one. As a vector they would take 64 cycles of
+//! products for a key of 64 values, whether there is one or sixteen; five by themselves take 40 in all (Zen 5).
 //!
 //! Algorithm: the flash kernel's, with the largest score for m. Scores are dot products of four keys with every query, added up across
 //! lanes four at a time; results are tiles of all queries and four vectors of columns. Register budget of either: 6 · 4

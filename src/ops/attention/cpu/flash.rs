@@ -39,9 +39,9 @@
 //! for its own products, spread over those of a tile (Zen 5; loops of assembly in L1). So 96 % of the peak is the most, 98 % with 128; and
 //! 93 and 96 % with pairs, whose products take half of that.
 //!
-//! Where the time goes (Zen 5, one thread, 12 x 197 x 197 x 64, 81 %): 84 % are products, those of three keys beyond the last among them;
-//! 4 % the five queries of each head beyond twelve vectors; 3 % exponentials; 3 % turning queries and results; the rest are ends of
-//! tiles (loads and stores of Oᵀ, maxima), asking for rows, and waiting for L2.
+//! Where the time goes (Zen 5, one thread, 12 x 197 x 197 x 64, 81 to 83 %): 82 % are products, those of three keys beyond the last among
+//! them; 4 % the five queries of each head beyond twelve vectors; 3 % exponentials; 4 % turning queries and results; the rest are ends
+//! of tiles (loads and stores of Oᵀ, maxima), asking for rows, and waiting for L2.
 //!
 //! Tried and lost, Zen 5, in turn (12 x 197 x 197 x 64: 0.535 ms; 16 x 577 x 577 x 64: 5.9):
 //! - the last queries of a head in a vector: 0.560, 6.05 ms; by the kernel of a few queries (`split.rs`): the same as in a vector;
