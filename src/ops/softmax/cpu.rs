@@ -281,10 +281,10 @@ struct Base<W: Simd> {
 impl<W: Simd> Base<W> {
     #[inline(always)]
     fn new(w: W, of: f32) -> Self {
-        // From here on any other value is 64 or more below the largest one, and nothing beside it: the scale need not be exact,
-        // but the product, whose rounding might overflow the exponent.
         // A row of nothing but -inf has weights of 2^-inf = 0 from any finite base.
         let of = if of == f32::NEG_INFINITY { 0.0 } else { of };
+        // From 2^30 on any other value is 64 or more below the largest one, and nothing beside it: the scale need not be exact,
+        // but the product, whose rounding might overflow the exponent.
         let scale = if of.abs() < (1 << 30) as f32 { std::f32::consts::LOG2_E } else { 1.0 };
         let shift = if W::ISA == Isa::Portable { of } else { -of * scale };
         Base { scale: w.splat(scale), shift: w.splat(shift) }

@@ -402,7 +402,7 @@ impl<'a> Queries<'a> {
     ) -> Queries<'a> {
         let op = masks.op;
         let count = (op.rows_per_head() - start).min(lanes.len());
-        let first = (h * (op.heads_q / op.heads_kv) + start / op.len_q, start % op.len_q);
+        let first = op.query(h, start);
         let mut queries = Queries { masks, b, first, len_q: op.len_q, count, lanes, some: 0..0, all: 0..0 };
         let slot = memory.slot(&queries.lanes);
         let seen = masks.visible(b, queries.lane(0).1);

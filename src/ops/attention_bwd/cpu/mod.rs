@@ -310,8 +310,7 @@ pub struct Queries<'a> {
 impl Queries<'_> {
     /// The head and the place of the query of a row.
     fn row(&self, row: usize) -> (usize, usize) {
-        let (op, row) = (self.masks.op, self.start + row);
-        (self.h * (op.heads_q / op.heads_kv) + row / op.len_q, row % op.len_q)
+        self.masks.op.query(self.h, self.start + row)
     }
 
     /// The bias of a row's scores, one for each key.
@@ -350,8 +349,7 @@ impl Queries<'_> {
     /// The rows that the next block takes, and those of its gradients.
     fn ahead<T: Elem>(&self, given: &Given<'_, T>, gradients: &Gradients) -> Ahead {
         let (op, n) = (self.masks.op, self.start.min(QUERIES));
-        let row = |row: usize| (self.h * (op.heads_q / op.heads_kv) + row / op.len_q, row % op.len_q);
-        let ((head, i), (head_next, i_next)) = (row(self.start), row(self.start - n));
+        let ((head, i), (head_next, i_next)) = (op.query(self.h, self.start), op.query(self.h, self.start - n));
         let (b, d) = (self.b, op.head_dim);
         let dq = gradients.dq.soon(((b * op.len_q + i) * op.heads_q + head) * d, op.heads_q * d, d, self.count);
         let next = |n: usize| (b, i_next, head_next, n.min(op.len_q - i_next));
