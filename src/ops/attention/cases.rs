@@ -27,6 +27,7 @@ pub fn cases() -> Vec<Case<Attention>> {
         "head_dim=40,len_q=70,len_k=430,softmax_scale=4,dtype=bf16,out=bf16,lse=true",
         // A few queries beyond whole vectors.
         "head_dim=32,len_q=17,len_k=97,heads_q=2,heads_kv=2,softmax_scale=-2.5,lse=true",
+        "head_dim=32,len_q=17,len_k=97,heads_q=2,heads_kv=2,softmax_scale=-2.5,dtype=bf16,out=bf16,lse=true",
         "head_dim=160,len_q=22,len_k=430,softmax_scale=4,lse=true",
         "head_dim=96,len_q=38,len_k=301,softmax_scale=4,dtype=bf16,out=bf16,lse=true",
         "head_dim=64,len_q=11,len_k=205,heads_q=6,heads_kv=2,batch=5,lens_k=true,lse=true",
@@ -48,6 +49,10 @@ pub fn cases() -> Vec<Case<Attention>> {
         // Grouped heads, few and many queries.
         "len_q=1,len_k=700,heads_q=8,heads_kv=2,head_dim=64,lse=true",
         "len_q=1,len_k=1500,heads_q=4,heads_kv=4,head_dim=128,batch=2,lse=true",
+        // One query of every head, keys in order: more heads than lanes, masks that hide keys, and 16-bit values.
+        "len_q=1,len_k=300,heads_q=20,heads_kv=20,head_dim=64,batch=2,bias=true,bias_heads=20,segments=true,key_padding=true,lse=true",
+        "len_q=1,len_k=1100,heads_q=5,heads_kv=5,head_dim=32,batch=3,dtype=bf16,out=bf16,causal=true,window=700,lens_k=true,lse=true",
+        "len_q=1,len_k=200,heads_q=12,heads_kv=12,head_dim=96,dtype=f16,out=f16",
         "len_q=3,len_k=1030,heads_q=6,heads_kv=2,head_dim=80,causal=true,lse=true",
         "len_q=2,len_k=600,heads_q=2,heads_kv=1,head_dim=5,window=100,lse=true",
         "len_q=1,len_k=520,heads_q=16,heads_kv=1,head_dim=72,lse=true",

@@ -10,7 +10,8 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::block::{Keys, Shape, Values};
-use crate::backend::cpu::simd::{Lane, Simd, math};
+use super::weights::weights;
+use crate::backend::cpu::simd::{Lane, Simd};
 use crate::ops::attend::cpu::{PANEL, Words, widen};
 use crate::simd_fn;
 
@@ -92,11 +93,13 @@ pub fn step<S: Simd, W: Words<S>>(
 simd_fn! {
     fn meet[S, W: Words<S>; const R: usize](s, words: W, keys: usize, scale: f32, of: (Keys<'_>, Values<'_>), few: &mut Few<'_>) {
         let (k, v) = of;
-        scores::<S, W, R>(s, words, keys, k, few);
+        scores::<S, W, R>(s, words, keys, scale, k, few);
+        let (room, d) = (few.shape.keys, few.shape.head_dim);
         for r in 0..R {
-            weights(s, words, r, keys, scale, few);
+            let p = &mut few.p[r * room..][..keys.next_multiple_of(S::LANES)];
+            weights(s, words, keys, p, [&mut few.m[r], &mut few.l[r]], &mut few.o[r * d..(r + 1) * d]);
         }
-        let (panels, steps) = (few.shape.head_dim / PANEL, keys.div_ceil(W::VALUES));
+        let (panels, steps) = (d / PANEL, keys.div_ceil(W::VALUES));
         for panel in (0..panels / 4 * 4).step_by(4) {
             results::<S, W, R, 4>(s, words, steps, panel, v, few);
         }
@@ -106,9 +109,16 @@ simd_fn! {
     }
 }
 
-/// `p[r][j] = q[r] · k[j]`
+/// `p[r][j] = q[r] · k[j]`, scaled unless queries are.
 #[inline(always)]
-fn scores<S: Simd, W: Words<S>, const R: usize>(s: S, words: W, keys: usize, k: Keys<'_>, few: &mut Few<'_>) {
+fn scores<S: Simd, W: Words<S>, const R: usize>(
+    s: S,
+    words: W,
+    keys: usize,
+    scale: f32,
+    k: Keys<'_>,
+    few: &mut Few<'_>,
+) {
     let (depth, room) = (few.shape.depth(), few.shape.keys);
     for j in (0..keys).step_by(4) {
         // Beyond the last key it is computed again, and not looked at.
@@ -130,43 +140,13 @@ fn scores<S: Simd, W: Words<S>, const R: usize>(s: S, words: W, keys: usize, k: 
             }
         }
         for r in 0..R {
-            few.p[r * room + j..][..4].copy_from_slice(&s.sum_four(sums[r]));
+            let mut four = s.sum_four(sums[r]);
+            if W::VALUES > 1 {
+                four.iter_mut().for_each(|score| *score *= scale);
+            }
+            few.p[r * room + j..][..4].copy_from_slice(&four);
         }
     }
-}
-
-/// Turns the scores of query `r` into words of weights, and scales what was summed before if m rises.
-#[inline(always)]
-fn weights<S: Simd, W: Words<S>>(s: S, words: W, r: usize, keys: usize, scale: f32, few: &mut Few<'_>) {
-    let (room, d) = (few.shape.keys, few.shape.head_dim);
-    let p = &mut few.p[r * room..(r + 1) * room];
-    let len = keys.next_multiple_of(S::LANES);
-    let scale = s.splat(if W::VALUES == 1 { 1.0 } else { scale });
-    let mut top = s.splat(few.m[r]);
-    for at in (0..keys).step_by(S::LANES) {
-        let x = s.mul(s.load(&p[at..]), scale);
-        s.store(x, &mut p[at..]);
-        if at + S::LANES > keys {
-            p[keys..len].fill(f32::NEG_INFINITY);
-        }
-        top = s.max(top, s.load(&p[at..]));
-    }
-    let (old, new) = (few.m[r], s.max_lane(top));
-    // Without a finite score: any finite base gives weights of 2^-inf = 0.
-    let base = s.splat(if new == f32::NEG_INFINITY { 0.0 } else { new });
-    let mut sum = s.zero();
-    for at in (0..len).step_by(S::LANES) {
-        let weight = math::exp2(s, s.sub(s.load(&p[at..]), base));
-        sum = s.add(sum, weight);
-        words.store_row(s, weight, &mut p[at / W::VALUES..]);
-    }
-    if new > old && old > f32::NEG_INFINITY {
-        let factor = (old - new).exp2();
-        few.l[r] *= factor;
-        few.o[r * d..(r + 1) * d].iter_mut().for_each(|o| *o *= factor);
-    }
-    few.l[r] += s.sum(sum);
-    few.m[r] = new;
 }
 
 /// `o[r] += Σ_j p[r][j] · v[j]`, in `N` panels of columns.

@@ -10,6 +10,7 @@ mod block;
 mod few;
 mod flash;
 mod split;
+mod weights;
 
 use super::Attention;
 use crate::backend::cpu::Cpu;
