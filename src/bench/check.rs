@@ -81,6 +81,26 @@ pub fn check_rows(
     Ok(())
 }
 
+/// Holds a kernel, by its name, against the reference: in the small cases of its op, and in some more problems. Gives how often.
+#[cfg(test)]
+pub fn check_kernel(op: &str, kernel: &str, more: &[&str]) -> usize {
+    use super::{Call, Pattern, cases, parse_call};
+    let of_op = Pattern::new(op, |name| name == op);
+    let mut calls: Vec<Call> = cases(&of_op, &Pattern::any()).unwrap().into_iter().map(Call::from).collect();
+    calls.retain(|call| call.problem.cost().flops < 10_000_000);
+    calls.extend(more.iter().map(|problem| parse_call(problem).unwrap()));
+    let (device, mut checked) = (Device::cpu().unwrap(), 0);
+    for Call { problem, .. } in calls {
+        let standard = Arrangement::standard(&*problem);
+        check_rows(&*problem, &device, Some(kernel), &standard, &mut |done| {
+            assert_eq!(done.failure(), None, "{}, {}", problem.text(), done.arrangement.name());
+            checked += 1;
+        })
+        .unwrap();
+    }
+    checked
+}
+
 /// Floating-point operations that a reference may cost; larger problems are checked on a sample of their rows.
 const REFERENCE_FLOPS: u64 = 150_000_000;
 

@@ -17,6 +17,8 @@ pub mod table;
 mod timing;
 
 pub use catalog::catalog_table;
+#[cfg(test)]
+pub use check::check_kernel;
 pub use check::{Checked, Expected, Verdict, check, check_rows};
 pub use compare::{Best, Compared, Standing, compare, compared_table};
 pub use gpu::gpu_calls;

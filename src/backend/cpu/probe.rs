@@ -2,7 +2,7 @@
 
 use super::Device;
 #[cfg(target_arch = "x86_64")]
-use super::simd::amx::{Amx, Registers};
+use super::simd::amx::{Amx, Registers, Unit};
 use super::simd::{Isa, Simd, fetch_near};
 use crate::simd_fn;
 use std::hint::black_box;
@@ -110,7 +110,7 @@ pub fn bf16_flops(device: &Device) -> Option<(&'static str, f64)> {
         let rounds = 100_000;
         let flops = (rounds * Registers::ROUND_FLOPS * device.pool().threads()) as f64;
         let spin = |_| {
-            amx.registers().spin(rounds);
+            amx.begin().spin(rounds);
             0.0
         };
         return Some(("bf16 matrix", flops / fastest(device, 15, spin)));

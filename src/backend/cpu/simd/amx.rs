@@ -5,8 +5,10 @@
 //! state of the thread: [`Registers`] sets them, and gives the 8 KiB of state back when it is dropped, so that they are not
 //! saved whenever threads change. Doing so for each product of 32 x 32 costs 7 to 20 % of it.
 
+use super::Avx512;
 use half::bf16;
 use std::arch::asm;
+use std::arch::x86_64::*;
 use std::marker::PhantomData;
 use std::sync::OnceLock;
 
@@ -72,18 +74,121 @@ impl Product<'_> {
     }
 }
 
+/// A group of a product's left side from the columns of 32 rows: [column][pair of rows].
+#[inline]
+pub fn turn(_: Avx512, rows: &[&[bf16; BLOCK]; BLOCK], to: &mut [[u32; SIDE]; BLOCK]) {
+    // SAFETY: an `Avx512` exists only where the processor has the features.
+    unsafe { turned(rows, to) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn turned(rows: &[&[bf16; BLOCK]; BLOCK], to: &mut [[u32; SIDE]; BLOCK]) {
+    for half in 0..2 {
+        let mut words = [_mm512_setzero_si512(); SIDE];
+        for (rows, words) in rows.chunks_exact(2).zip(&mut words) {
+            // SAFETY: a row is 64 bytes.
+            let [one, other] = unsafe { [rows[0], rows[1]].map(|row| _mm512_loadu_si512(row.as_ptr().cast())) };
+            // Of every eight columns the first or the last four.
+            *words = if half == 0 { _mm512_unpacklo_epi16(one, other) } else { _mm512_unpackhi_epi16(one, other) };
+        }
+        // Columns of four words, then of sixteen.
+        let mut fours = [_mm512_setzero_si512(); SIDE];
+        for (words, fours) in words.chunks_exact(4).zip(fours.chunks_exact_mut(4)) {
+            let [a, b] = [_mm512_unpacklo_epi32(words[0], words[1]), _mm512_unpacklo_epi32(words[2], words[3])];
+            let [c, d] = [_mm512_unpackhi_epi32(words[0], words[1]), _mm512_unpackhi_epi32(words[2], words[3])];
+            (fours[0], fours[1]) = (_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+            (fours[2], fours[3]) = (_mm512_unpacklo_epi64(c, d), _mm512_unpackhi_epi64(c, d));
+        }
+        for c in 0..4 {
+            let [first, second, third, fourth] = [fours[c], fours[4 + c], fours[8 + c], fours[12 + c]];
+            let even = [_mm512_shuffle_i32x4::<0x88>(first, second), _mm512_shuffle_i32x4::<0x88>(third, fourth)];
+            let odd = [_mm512_shuffle_i32x4::<0xdd>(first, second), _mm512_shuffle_i32x4::<0xdd>(third, fourth)];
+            let columns = [
+                _mm512_shuffle_i32x4::<0x88>(even[0], even[1]),
+                _mm512_shuffle_i32x4::<0x88>(odd[0], odd[1]),
+                _mm512_shuffle_i32x4::<0xdd>(even[0], even[1]),
+                _mm512_shuffle_i32x4::<0xdd>(odd[0], odd[1]),
+            ];
+            for (eight, column) in columns.into_iter().enumerate() {
+                // SAFETY: a row of the result is 64 bytes.
+                unsafe { _mm512_storeu_si512(to[8 * eight + 4 * half + c].as_mut_ptr().cast(), column) };
+            }
+        }
+    }
+}
+
 impl Amx {
     /// Finds out once; asks the system for the state.
     pub fn detect() -> Option<Amx> {
         static FOUND: OnceLock<bool> = OnceLock::new();
         FOUND.get_or_init(|| processor_has_it() && system_allows_it()).then_some(Amx(()))
     }
+}
 
-    /// This thread's registers, shaped for whole groups.
-    pub fn registers(self) -> Registers {
+/// What multiplies tiles.
+pub trait Unit: Copy + Send + Sync {
+    /// What a thread holds meanwhile.
+    type Turn;
+    fn begin(self) -> Self::Turn;
+    /// Computes a product.
+    ///
+    /// # Panics
+    /// Something is outside of the slices.
+    fn multiply(turn: &mut Self::Turn, product: Product<'_>);
+}
+
+impl Unit for Amx {
+    type Turn = Registers;
+
+    fn begin(self) -> Registers {
         let mut registers = Registers { steps: 0, of_this_thread: PhantomData };
         registers.shape(SIDE);
         registers
+    }
+
+    fn multiply(registers: &mut Registers, product: Product<'_>) {
+        registers.multiply(product);
+    }
+}
+
+/// The instruction in plain Rust: with it, what uses the unit is tested on any processor with AVX-512.
+#[cfg(test)]
+#[derive(Clone, Copy)]
+pub struct Model;
+
+#[cfg(test)]
+#[test]
+fn columns_become_rows() {
+    let Some(s) = <Avx512 as super::Simd>::detect() else { return };
+    let value = |row: usize, column: usize| bf16::from_bits((row * BLOCK + column) as u16);
+    let rows: [[bf16; BLOCK]; BLOCK] = std::array::from_fn(|row| std::array::from_fn(|column| value(row, column)));
+    let mut turned = [[0; SIDE]; BLOCK];
+    turn(s, &rows.each_ref(), &mut turned);
+    for (column, words) in turned.iter().enumerate() {
+        let values: &[bf16] = bytemuck::cast_slice(words);
+        assert!(values.iter().enumerate().all(|(row, &v)| v == value(row, column)), "column {column}");
+    }
+}
+
+#[cfg(test)]
+impl Unit for Model {
+    type Turn = ();
+
+    fn begin(self) {}
+
+    fn multiply((): &mut (), product: Product<'_>) {
+        product.check();
+        let Product { steps, groups, lhs, rhs, sums, adds, .. } = product;
+        for (i, sum) in sums[..BLOCK * BLOCK].iter_mut().enumerate() {
+            let (r, c) = (i / BLOCK, i % BLOCK);
+            let mut total = if adds { *sum } else { 0.0 };
+            for (g, p) in (0..groups).flat_map(|g| (0..2 * steps).map(move |p| (g, p))) {
+                let x = lhs[g * Product::GROUP + r * 2 * SIDE + p].to_f32();
+                total += x * rhs[((g * steps + p / 2) * BLOCK + c) * 2 + p % 2].to_f32();
+            }
+            *sum = total;
+        }
     }
 }
 
@@ -96,7 +201,7 @@ pub struct Registers {
 
 impl Drop for Registers {
     fn drop(&mut self) {
-        // SAFETY: only `Amx::registers` makes one, so the processor has the instruction.
+        // SAFETY: only `Amx` makes one, so the processor has the instruction.
         unsafe { asm!("tilerelease", options(nomem, nostack, preserves_flags)) };
     }
 }
@@ -110,11 +215,7 @@ impl Registers {
         self.steps = steps;
     }
 
-    /// Computes a product.
-    ///
-    /// # Panics
-    /// Something is outside of the slices.
-    pub fn multiply(&mut self, product: Product<'_>) {
+    fn multiply(&mut self, product: Product<'_>) {
         product.check();
         if self.steps != product.steps {
             self.shape(product.steps);

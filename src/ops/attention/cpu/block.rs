@@ -23,7 +23,9 @@ pub struct Shape {
     pub head_dim: usize,
     /// Values of a word: see [`Words`].
     pub values: usize,
-    /// Keys of a block, at most: a multiple of eight, so that there is room for whole tiles of scores.
+    /// What words of a row and rows of Oᵀ are whole multiples of.
+    pub whole: [usize; 2],
+    /// Keys of a block, at most: whole tiles of scores.
     pub keys: usize,
     /// Lanes of a block of queries, at most, and of all of a part.
     pub width: usize,
@@ -33,12 +35,12 @@ pub struct Shape {
 impl Shape {
     /// Words of a row of queries or keys.
     pub fn depth(&self) -> usize {
-        self.head_dim.div_ceil(self.values)
+        self.head_dim.div_ceil(self.values).next_multiple_of(self.whole[0])
     }
 
-    /// Rows of Oᵀ: whole register tiles.
+    /// Rows of Oᵀ.
     fn rows_of_o(&self) -> usize {
-        self.head_dim.next_multiple_of(8)
+        self.head_dim.next_multiple_of(self.whole[1])
     }
 
     fn values_of_lane(&self) -> usize {
@@ -50,7 +52,7 @@ impl Shape {
     }
 
     fn words_of_v(&self) -> usize {
-        self.keys / self.values * self.head_dim.next_multiple_of(PANEL)
+        self.keys / self.values * self.head_dim.next_multiple_of(self.whole[1].max(PANEL))
     }
 
     fn packed_keys<'a>(&self, data: &'a [f32]) -> Keys<'a> {
@@ -168,6 +170,21 @@ pub struct Slot<'a> {
     pub stage: &'a mut [f32],
 }
 
+/// What masks look at, per lane.
+#[derive(Clone, Copy)]
+pub struct Lanes<'a> {
+    lo: &'a [f32],
+    hi: &'a [f32],
+    added: &'a [f32],
+}
+
+impl Slot<'_> {
+    /// Some scores, and what may hide them.
+    pub fn scores(&mut self, at: usize, len: usize) -> (&mut [f32], Lanes<'_>) {
+        (&mut self.p[at..at + len], Lanes { lo: self.lo, hi: self.hi, added: self.added })
+    }
+}
+
 /// What is brought closer during a step, so that nothing waits for memory: before each tile of scores some of the
 /// first, before each tile of results some of the others.
 pub type Ahead = [Soon; 3];
@@ -264,14 +281,10 @@ fn weights<S: Simd, W: Words<S>, const MR: usize, const NV: usize>(
             }
         }
         if mask.bounded || mask.added || j + MR > n {
-            top = hide(s, j..n.min(j + MR), mask, slot);
-            slot.p[n.min(j + MR) * width..(j + MR) * width].fill(f32::NEG_INFINITY);
+            let (scores, lanes) = slot.scores(j * width, MR * width);
+            top = hide(s, j..n.min(j + MR), mask, 1.0, scores, lanes);
         }
-        let mut above = false;
-        for v in 0..NV {
-            above |= s.any_lt(s.add(s.load(&slot.m[v * S::LANES..]), s.splat(SLACK)), top[v]);
-        }
-        if above {
+        if is_above::<S, NV>(s, top, slot.m) {
             rise::<S, W, NV>(s, words, at.clone(), j, top, progress, ahead, slot);
         }
     }
@@ -303,8 +316,55 @@ fn exponentials<S: Simd, W: Words<S>, const NV: usize>(
     }
 }
 
-/// Raises m over the largest scores of a tile, which begins with row `j`, in lanes where they are far above it. What earlier rows of
-/// P say is added to the result before.
+/// Whether scores of a tile are far above what weights are relative to in some lane.
+#[inline(always)]
+pub fn is_above<S: Simd, const NV: usize>(s: S, top: [S::V; NV], m: &[f32]) -> bool {
+    let mut above = false;
+    for v in 0..NV {
+        above |= s.any_lt(s.add(s.load(&m[v * S::LANES..]), s.splat(SLACK)), top[v]);
+    }
+    above
+}
+
+/// How m rises over the largest scores of a tile, in lanes where they are far above it.
+pub struct Rise<S: Simd, const NV: usize> {
+    old: [S::V; NV],
+    new: [S::V; NV],
+    /// Whether what was summed before has to be scaled.
+    pub scales: bool,
+}
+
+impl<S: Simd, const NV: usize> Rise<S, NV> {
+    #[inline(always)]
+    pub fn new(s: S, top: [S::V; NV], slot: &Slot<'_>) -> Self {
+        let (mut old, mut new, mut scales) = ([s.zero(); NV], [s.zero(); NV], false);
+        for v in 0..NV {
+            let lane = v * S::LANES;
+            old[v] = s.load(&slot.m[lane..]);
+            let limit = s.add(old[v], s.splat(SLACK));
+            new[v] = s.select_lt(limit, top[v], s.add(top[v], s.splat(LIFT)), old[v]);
+            // A lane without weights has nothing to be scaled.
+            scales |= s.any_lt(s.select_lt(s.zero(), s.load(&slot.l[lane..]), old[v], new[v]), new[v]);
+        }
+        Rise { old, new, scales }
+    }
+
+    /// Moves m, and scales the sums of weights; `slot.alpha` is the factor for the result then.
+    #[inline(always)]
+    pub fn apply(&self, s: S, slot: &mut Slot<'_>) {
+        for v in 0..NV {
+            let lane = v * S::LANES;
+            s.store(self.new[v], &mut slot.m[lane..]);
+            if self.scales {
+                let alpha = math::exp2(s, s.sub(self.old[v], self.new[v]));
+                s.store(alpha, &mut slot.alpha[lane..]);
+                s.store(s.mul(s.load(&slot.l[lane..]), alpha), &mut slot.l[lane..]);
+            }
+        }
+    }
+}
+
+/// Raises m over the largest scores of a tile, which begins with row `j`. What earlier rows of P say is added to the result before.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 fn rise<S: Simd, W: Words<S>, const NV: usize>(
@@ -317,16 +377,8 @@ fn rise<S: Simd, W: Words<S>, const NV: usize>(
     ahead: &mut Ahead,
     slot: &mut Slot<'_>,
 ) {
-    let (mut old, mut new, mut scaled) = ([s.zero(); NV], [s.zero(); NV], false);
-    for v in 0..NV {
-        let lane = v * S::LANES;
-        old[v] = s.load(&slot.m[lane..]);
-        let limit = s.add(old[v], s.splat(SLACK));
-        new[v] = s.select_lt(limit, top[v], s.add(top[v], s.splat(LIFT)), old[v]);
-        // A lane without weights has nothing to be scaled.
-        scaled |= s.any_lt(s.select_lt(s.zero(), s.load(&slot.l[lane..]), old[v], new[v]), new[v]);
-    }
-    if scaled {
+    let rise = Rise::<S, NV>::new(s, top, slot);
+    if rise.scales {
         if j > progress.done {
             accumulate::<S, W, NV>(s, words, at.start..at.start + j, progress, ahead, slot);
             *progress = Progress { done: j, before: Before::Scaled };
@@ -335,39 +387,40 @@ fn rise<S: Simd, W: Words<S>, const NV: usize>(
             progress.before = Before::Unscaled;
         }
     }
-    for v in 0..NV {
-        let lane = v * S::LANES;
-        s.store(new[v], &mut slot.m[lane..]);
-        if scaled {
-            let alpha = math::exp2(s, s.sub(old[v], new[v]));
-            s.store(alpha, &mut slot.alpha[lane..]);
-            s.store(s.mul(s.load(&slot.l[lane..]), alpha), &mut slot.l[lane..]);
-        }
-    }
+    rise.apply(s, slot);
 }
 
-/// Masks some rows of scores; gives the largest of each lane.
+/// Scales and masks the scores of some keys, rows after theirs become -inf; gives the largest of each lane.
 #[inline(always)]
-fn hide<S: Simd, const NV: usize>(s: S, rows: Range<usize>, mask: Mask, slot: &mut Slot<'_>) -> [S::V; NV] {
+pub fn hide<S: Simd, const NV: usize>(
+    s: S,
+    keys: Range<usize>,
+    mask: Mask,
+    scale: f32,
+    scores: &mut [f32],
+    lanes: Lanes<'_>,
+) -> [S::V; NV] {
     let (width, hidden) = (NV * S::LANES, s.splat(f32::NEG_INFINITY));
     let mut top = [hidden; NV];
-    for j in rows {
+    let (scores, beyond) = scores.split_at_mut(keys.len() * width);
+    for (j, scores) in keys.zip(scores.chunks_exact_mut(width)) {
         let key = s.splat(mask.first_key + j as f32);
         for v in 0..NV {
-            let (at, lane) = (j * width + v * S::LANES, v * S::LANES);
-            let mut x = s.load(&slot.p[at..]);
+            let lane = v * S::LANES;
+            let mut x = s.mul(s.load(&scores[lane..]), s.splat(scale));
             if mask.added {
-                let added = s.load(&slot.added[at..]);
+                let added = s.load(&lanes.added[j * width + lane..]);
                 x = s.select_lt(added, s.splat(f32::MIN), hidden, s.add(x, added));
             }
             if mask.bounded {
-                x = s.select_lt(key, s.load(&slot.lo[lane..]), hidden, x);
-                x = s.select_lt(key, s.load(&slot.hi[lane..]), x, hidden);
+                x = s.select_lt(key, s.load(&lanes.lo[lane..]), hidden, x);
+                x = s.select_lt(key, s.load(&lanes.hi[lane..]), x, hidden);
             }
             top[v] = s.max(top[v], x);
-            s.store(x, &mut slot.p[at..]);
+            s.store(x, &mut scores[lane..]);
         }
     }
+    beyond.fill(f32::NEG_INFINITY);
     top
 }
 

@@ -1,4 +1,4 @@
-//! Blocked attention: `attention_flash`, `attention_flash_bf16`.
+//! Blocked attention: `attention_flash`, `attention_flash_bf16`, and what the latter by AMX shares with them.
 //!
 //! Layout: `q` [batch, len_q, heads_q, head_dim], `k` and `v` [batch, len_k, heads_kv, head_dim] with contiguous rows at any
 //! distance, likewise `bias`; ids, padding, lengths and results contiguous.
@@ -14,14 +14,15 @@
 //! lane meets the same tiles of keys in the same order, however queries are dealt out, so bits depend on the problem alone.
 //! Up to six last queries of a head, which would leave most of a vector empty, meet the same blocks of keys by themselves (`few.rs`).
 //!
-//! Two kinds of arithmetic ([`Words`]): in f32, to which operands are widened; and, where operands and result are bf16 and the
+//! Arithmetic ([`Words`]) is in f32, to which operands are widened; and, where operands and result are bf16 and the
 //! processor multiplies pairs of them at twice the rate of f32 (AVX512_BF16), in pairs: queries and keys are pairs of columns as they
 //! lie in memory, values are packed as pairs of keys, weights are rounded to pairs of keys. Sums, scores, softmax and O stay f32, and
 //! scores are scaled instead of queries, which thus are what they were. Errors are 1.4 times those of rounding the result alone
-//! (2.3e-3 for 1.7e-3).
+//! (2.3e-3 for 1.7e-3). How they are multiplied is [`Products`]: in register tiles ([`Tiles`]), which the rest of this is about, or by
+//! AMX (`matrix.rs`).
 //!
 //! Keys whose rows are words in memory are read there, and so are values in f32 unless they lie a multiple of 4 KiB apart
-//! (`values_lie`): packing both takes 23 cycles for a row of 64 values, against 64 for a vector of queries to meet a key. Other dtypes
+//! (`lying_values`): packing both takes 23 cycles for a row of 64 values, against 64 for a vector of queries to meet a key. Other dtypes
 //! are widened and packed once a part.
 //!
 //! Rows of a head lie pages apart, where no hardware prefetcher follows: while a block is worked on, the rows that come next
@@ -74,7 +75,7 @@ use super::block::{self, Ahead, Keys, Mask, Memory, Shape, Slot, Values};
 use super::{BIAS, few};
 #[cfg(target_arch = "x86_64")]
 use crate::backend::cpu::simd::{Avx512, Bf16Dot};
-use crate::backend::cpu::simd::{Lane, MAX_LANES, Simd, transpose};
+use crate::backend::cpu::simd::{Lane, MAX_LANES, Portable, Simd, transpose};
 use crate::backend::cpu::{Caps, Cpu, Slots, deal};
 use crate::backend::{Kernel, Launch};
 use crate::dtype::{DType, Elem};
@@ -90,11 +91,8 @@ use crate::simd_fn;
 use half::bf16;
 use std::ops::Range;
 
-/// Keys of a block for each value of a word, and keys beyond the last whole block that join it.
+/// Keys of a block of register tiles, for each value of a word.
 const BK: usize = 96;
-const MORE: usize = 16;
-/// Keys of a register tile, or a multiple.
-const TILE: usize = 8;
 /// Vectors of queries in a block, at most.
 const NV: usize = 3;
 /// Queries and results that a part holds.
@@ -112,24 +110,132 @@ pub fn supports<S: Simd>(op: &Attention, caps: &Caps) -> Result<(), Unsupported>
     Unsupported::at_most("len_k", op.len_k, 1usize << 24)
 }
 
-/// What a part holds, with so many values in a word.
-fn shape(op: &Attention, values: usize) -> Shape {
-    let lanes = (HELD_BYTES / (8 * op.head_dim)).clamp(NV * MAX_LANES, MAX_HELD) / MAX_LANES * MAX_LANES;
-    Shape { head_dim: op.head_dim, values, keys: BK * values + MORE, width: NV * MAX_LANES, lanes }
+/// How blocks of queries and of keys are multiplied, and how operands lie for that.
+pub trait Products<S: Simd>: Copy + Send + Sync {
+    type Words: Words<S>;
+    /// What a thread holds while it works on a part.
+    type Turn;
+    /// Keys that are multiplied together: packed keys are whole tiles, and a step begins with one.
+    const TILE: usize;
+    /// Keys of a block, and keys beyond the last whole block that join it.
+    const BK: usize;
+    const MORE: usize;
+    /// Vectors of queries that are multiplied together: blocks of queries are whole units.
+    const UNIT: usize;
+
+    fn words(self) -> Self::Words;
+    fn begin(self) -> Self::Turn;
+    /// Units of a block, at most.
+    fn units() -> usize;
+    /// What a part holds.
+    fn shape(op: &Attention) -> Shape;
+
+    /// How many of the last rows of a head are worked on by themselves.
+    fn few(_: &Masks<'_>) -> usize {
+        0
+    }
+    /// Keys and values from a key on where they lie, if they are read there; `blocks` of queries will meet them.
+    fn lying<'a, T: Lane>(_: &Head<'_, 'a, T>, _key: usize, _blocks: usize) -> (Option<Keys<'a>>, Option<Values<'a>>) {
+        (None, None)
+    }
+    fn pack_keys<T: Lane>(self, s: S, of: &Head<'_, '_, T>, keys: Range<usize>, to: &mut [f32]);
+    /// What is hidden may be anything, and 0 · NaN is not 0: it counts as 0.
+    fn pack_values<T: Lane>(self, s: S, of: &Head<'_, '_, T>, keys: Range<usize>, to: &mut [f32]);
+
+    /// A block of queries meets the keys `at` of a block, which begin with a whole tile.
+    #[allow(clippy::too_many_arguments)]
+    fn step(
+        self,
+        s: S,
+        turn: &mut Self::Turn,
+        at: Range<usize>,
+        first: bool,
+        mask: Mask,
+        ahead: &mut Ahead,
+        slot: &mut Slot<'_>,
+    );
+}
+
+/// Products in register tiles of vectors.
+#[derive(Clone, Copy)]
+struct Tiles<W>(W);
+
+impl<S: Simd, W: Words<S>> Products<S> for Tiles<W> {
+    type Words = W;
+    type Turn = ();
+    const TILE: usize = 8;
+    const BK: usize = BK * W::VALUES;
+    const MORE: usize = 16;
+    const UNIT: usize = 1;
+
+    fn words(self) -> W {
+        self.0
+    }
+    fn begin(self) {}
+    fn units() -> usize {
+        max_nv::<S>()
+    }
+    fn shape(op: &Attention) -> Shape {
+        let lanes = (HELD_BYTES / (8 * op.head_dim)).clamp(NV * MAX_LANES, MAX_HELD) / MAX_LANES * MAX_LANES;
+        let (keys, width) = (BK * W::VALUES + Self::MORE, NV * MAX_LANES);
+        Shape { head_dim: op.head_dim, values: W::VALUES, whole: [1, 8], keys, width, lanes }
+    }
+
+    /// The last rows of a head, if they would leave most of a vector empty: then they take less time by themselves, with columns in
+    /// lanes. Only where they see every key, as tokens of a picture do.
+    fn few(masks: &Masks<'_>) -> usize {
+        let op = masks.op;
+        let (rows, plain) = (op.rows_per_head(), masks.by_place_alone() && !op.causal && op.window == 0);
+        let few = rows % S::LANES;
+        if plain && rows > S::LANES && few::suits::<S, W>(op.head_dim, few) { few } else { 0 }
+    }
+
+    fn lying<'a, T: Lane>(of: &Head<'_, 'a, T>, key: usize, blocks: usize) -> (Option<Keys<'a>>, Option<Values<'a>>) {
+        (of.lying_keys::<S, W>(key), of.lying_values::<S, W>(key, blocks))
+    }
+    fn pack_keys<T: Lane>(self, s: S, of: &Head<'_, '_, T>, keys: Range<usize>, to: &mut [f32]) {
+        pack_keys(s, self.0, of, keys, to);
+    }
+    fn pack_values<T: Lane>(self, s: S, of: &Head<'_, '_, T>, keys: Range<usize>, to: &mut [f32]) {
+        pack_values(s, self.0, of, keys, to);
+    }
+
+    fn step(
+        self,
+        s: S,
+        (): &mut (),
+        at: Range<usize>,
+        first: bool,
+        mask: Mask,
+        ahead: &mut Ahead,
+        slot: &mut Slot<'_>,
+    ) {
+        match slot.m.len() / S::LANES {
+            1 => block::step::<S, W, 1>(s, self.0, at, first, mask, ahead, slot),
+            2 => block::step::<S, W, 2>(s, self.0, at, first, mask, ahead, slot),
+            _ => block::step::<S, W, 3>(s, self.0, at, first, mask, ahead, slot),
+        }
+    }
 }
 
 /// The scratch memory of one part at work, in f32.
-fn memory_len(op: &Attention, values: usize) -> usize {
-    shape(op, values).len().next_multiple_of(16)
+fn memory_len<S: Simd, P: Products<S>>(op: &Attention) -> usize {
+    P::shape(op).len().next_multiple_of(16)
 }
 
+/// The scratch memory of a launch in bytes.
+pub fn workspace_of<S: Simd, P: Products<S>>(op: &Attention, caps: &Caps) -> usize {
+    Slots::bytes(caps, memory_len::<S, P>(op))
+}
+
+/// The same for all instruction sets.
 pub fn workspace(op: &Attention, caps: &Caps) -> usize {
-    Slots::bytes(caps, memory_len(op, 1))
+    workspace_of::<Portable, Tiles<Single>>(op, caps)
 }
 
 pub fn launch<S: Simd>(_: &Kernel<Cpu, Attention>, op: &Attention, l: &mut Launch<'_, Cpu>) -> Result<()> {
     let s = S::detect().expect("supports() has checked it");
-    with_float!(op.dtype, T => with_float!(op.out, O => run::<S, _, T, O>(s, Single, op, l)))
+    with_float!(op.dtype, T => with_float!(op.out, O => run::<S, _, T, O>(s, Tiles(Single), op, l)))
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -142,17 +248,22 @@ pub fn supports_bf16(op: &Attention, caps: &Caps) -> Result<(), Unsupported> {
 
 #[cfg(target_arch = "x86_64")]
 pub fn workspace_bf16(op: &Attention, caps: &Caps) -> usize {
-    Slots::bytes(caps, memory_len(op, 2))
+    workspace_of::<Avx512, Tiles<Bf16Dot>>(op, caps)
 }
 
 #[cfg(target_arch = "x86_64")]
 pub fn launch_bf16(_: &Kernel<Cpu, Attention>, op: &Attention, l: &mut Launch<'_, Cpu>) -> Result<()> {
     let (s, dot) = Avx512::detect().zip(Bf16Dot::detect()).expect("supports_bf16() has checked it");
-    run::<_, _, bf16, bf16>(s, dot, op, l)
+    run::<_, _, bf16, bf16>(s, Tiles(dot), op, l)
 }
 
-fn run<S: Simd, W: Words<S>, T: Lane, O: Lane>(s: S, words: W, op: &Attention, l: &mut Launch<'_, Cpu>) -> Result<()> {
-    let shape = shape(op, W::VALUES);
+pub fn run<S: Simd, P: Products<S>, T: Lane, O: Lane>(
+    s: S,
+    products: P,
+    op: &Attention,
+    l: &mut Launch<'_, Cpu>,
+) -> Result<()> {
+    let shape = P::shape(op);
     let attend = &op.attend();
     let masks = Masks::new("attention", attend, l, BIAS)?;
     let [q, k, v] = [0, 1, 2].map(|i| Rows::<T>::new(attend, l, i));
@@ -162,30 +273,21 @@ fn run<S: Simd, W: Words<S>, T: Lane, O: Lane>(s: S, words: W, op: &Attention, l
     if heads * rows == 0 {
         return Ok(());
     }
-    let slots = Slots::new(l.scratch(), memory_len(op, W::VALUES));
-    let few = few_rows::<S, W>(&masks);
-    let vectors = (rows - few).div_ceil(S::LANES);
-    let parts = PARTS.div_ceil(heads).min(vectors.div_ceil(max_nv::<S>()));
-    let parts = parts.max(vectors.div_ceil(shape.lanes / S::LANES));
+    let slots = Slots::new(l.scratch(), memory_len::<S, P>(op));
+    let few = P::few(&masks);
+    let units = (rows - few).div_ceil(P::UNIT * S::LANES);
+    let parts = PARTS.div_ceil(heads).min(units.div_ceil(P::units()));
+    let parts = parts.max(units.div_ceil(shape.lanes / (P::UNIT * S::LANES)));
     let given = Given { masks: &masks, q, k, v };
-    let of_head = |head: usize| (head / op.heads_kv, head % op.heads_kv);
     l.pool().run(heads * parts, |i| {
         // The last queries first: with a causal mask they take the longest.
-        let (part, (b, h)) = (parts - 1 - i / heads, of_head(i % heads));
+        let (part, head) = (parts - 1 - i / heads, i % heads);
         let few = if part == parts - 1 { rows - few..rows } else { 0..0 };
-        let part = Part { given: &given, out: &out, lse: lse.as_ref(), b, h, vectors: deal(vectors, parts, part), few };
-        slots.with(|memory| part.attend(s, words, &mut Memory::new(memory, shape)));
+        let head = Head { given: &given, b: head / op.heads_kv, h: head % op.heads_kv };
+        let part = Part { head, out: &out, lse: lse.as_ref(), units: deal(units, parts, part), few };
+        slots.with(|memory| part.attend(s, products, &mut Memory::new(memory, shape)));
     });
     Ok(())
-}
-
-/// The last rows of a head, if they would leave most of a vector empty: then they take less time by themselves, with columns in lanes.
-/// Only where they see every key, as tokens of a picture do.
-fn few_rows<S: Simd, W: Words<S>>(masks: &Masks<'_>) -> usize {
-    let op = masks.op;
-    let (rows, plain) = (op.rows_per_head(), masks.by_place_alone() && !op.causal && op.window == 0);
-    let few = rows % S::LANES;
-    if plain && rows > S::LANES && few::suits::<S, W>(op.head_dim, few) { few } else { 0 }
 }
 
 /// The operands.
@@ -196,55 +298,116 @@ struct Given<'a, T> {
     v: Rows<'a, T>,
 }
 
-/// Some vectors of the queries that share a head of keys, and some rows that are in none.
-struct Part<'a, T, O> {
-    given: &'a Given<'a, T>,
-    out: &'a Scattered<O>,
-    lse: Option<&'a Scattered<f32>>,
+/// A head of keys and values of a sequence.
+#[derive(Clone, Copy)]
+pub struct Head<'g, 'a, T> {
+    given: &'g Given<'a, T>,
     b: usize,
     h: usize,
-    vectors: Range<usize>,
+}
+
+impl<'a, T: Lane> Head<'_, 'a, T> {
+    pub fn head_dim(&self) -> usize {
+        self.given.masks.op.head_dim
+    }
+
+    pub fn key(&self, key: usize) -> &'a [T] {
+        self.given.k.row(self.b, key, self.h)
+    }
+
+    /// The value of a key, unless padding hides it.
+    pub fn value(&self, key: usize) -> Option<&'a [T]> {
+        let there = self.given.masks.padding(self.b).is_none_or(|padding| padding[key] != 0);
+        there.then(|| self.given.v.row(self.b, key, self.h))
+    }
+
+    /// Keys from a key on where they lie, if blocks can read them there: their rows are words, then.
+    fn lying_keys<S: Simd, W: Words<S>>(&self, key: usize) -> Option<Keys<'a>> {
+        let k = &self.given.k;
+        let aligned = (k.row(self.b, 0, self.h).as_ptr() as usize).is_multiple_of(align_of::<f32>());
+        let whole = |values: usize| values.is_multiple_of(W::VALUES);
+        let words = matches!((T::DTYPE, W::VALUES), (DType::F32, 1) | (DType::BF16, 2));
+        (words && whole(self.head_dim()) && whole(k.strides[1]) && aligned).then(|| {
+            let (data, stride) = self.words_of(k, key);
+            Keys { data, stride }
+        })
+    }
+
+    /// Values from a key on where they lie, if blocks read them there. A tile's rows are their columns, so there must be whole tiles;
+    /// a word is values of one key; and none is hidden, since 0 · NaN is not 0. Rows a multiple of `WAY` apart would push each other
+    /// out of L1, where each tile wants them again.
+    fn lying_values<S: Simd, W: Words<S>>(&self, key: usize, blocks: usize) -> Option<Values<'a>> {
+        let Given { masks, v, .. } = self.given;
+        let crowded = (v.strides[1] * size_of::<T>()).is_multiple_of(WAY) && blocks > 1;
+        let words = T::DTYPE == DType::F32 && W::VALUES == 1 && self.head_dim().is_multiple_of(8);
+        (words && masks.padding(self.b).is_none() && !crowded).then(|| {
+            let (data, stride) = self.words_of(v, key);
+            Values::lying(data, stride)
+        })
+    }
+
+    /// The words of rows from a key on, and how many lie between one row and the next.
+    fn words_of(&self, rows: &Rows<'a, T>, key: usize) -> (&'a [f32], usize) {
+        let values = size_of::<f32>() / size_of::<T>();
+        let data = rows.from(self.b, key, self.h);
+        (bytemuck::cast_slice(&data[..data.len() / values * values]), rows.strides[1] / values)
+    }
+
+    /// Some rows of keys and values.
+    fn ahead(&self, keys: Range<usize>) -> [Soon; 2] {
+        [&self.given.k, &self.given.v].map(|rows| rows.soon(self.b, keys.start, self.h, keys.len()))
+    }
+}
+
+/// Some units of the queries that share a head of keys, and some rows that are in none.
+struct Part<'a, T, O> {
+    head: Head<'a, 'a, T>,
+    out: &'a Scattered<O>,
+    lse: Option<&'a Scattered<f32>>,
+    units: Range<usize>,
     few: Range<usize>,
 }
 
-impl<'a, T: Lane, O: Lane> Part<'a, T, O> {
-    fn attend<S: Simd, W: Words<S>>(&self, s: S, words: W, memory: &mut Memory<'_>) {
-        let (masks, vectors) = (self.given.masks, &self.vectors);
-        let blocks = vectors.len().div_ceil(max_nv::<S>());
+impl<T: Lane, O: Lane> Part<'_, T, O> {
+    fn attend<S: Simd, P: Products<S>>(&self, s: S, products: P, memory: &mut Memory<'_>) {
+        let (head, words, mut turn) = (&self.head, products.words(), products.begin());
+        let Head { given: Given { masks, q, .. }, b, h } = *head;
+        let (units, unit) = (&self.units, P::UNIT * S::LANES);
+        let blocks = units.len().div_ceil(P::units());
         let blocks: Vec<_> = (0..blocks)
             .map(|i| {
-                // Vectors are dealt out evenly: 13 are 2 + 3 + 2 + 3 + 3.
-                let of_block = deal(vectors.len(), blocks, i);
-                let start = (vectors.start + of_block.start) * S::LANES;
-                let lanes = of_block.start * S::LANES..of_block.end * S::LANES;
-                Queries::new(masks, (self.b, self.h), start, lanes, memory)
+                // Units are dealt out evenly: 13 are 2 + 3 + 2 + 3 + 3.
+                let of_block = deal(units.len(), blocks, i);
+                let start = (units.start + of_block.start) * unit;
+                let lanes = of_block.start * unit..of_block.end * unit;
+                Queries::new(masks, (b, h), start, lanes, memory)
             })
             .collect();
         let some = blocks.iter().map(|queries| queries.some.clone());
         let some = some.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).unwrap_or_default();
         self.load_few(s, words, memory);
-        let bk = BK * W::VALUES;
-        let mut next = keys_of_block(bk, masks.op.len_k, some.start.min(some.end) / bk);
-        let [k, v] = self.ahead(next.start..some.end.min(next.end).max(next.start));
-        let q = blocks.first().map_or(Soon::NONE, |queries| queries.operands(&self.given.q));
-        [q, k, v].iter_mut().for_each(|rows| rows.fetch(rows.left));
+        let block = |i: usize| keys_of_block::<S, P>(masks.op.len_k, i);
+        let mut next = block(some.start.min(some.end) / P::BK);
+        let [k, v] = head.ahead(next.start..some.end.min(next.end).max(next.start));
+        let first_q = blocks.first().map_or(Soon::NONE, |queries| queries.operands(q));
+        [first_q, k, v].iter_mut().for_each(|rows| rows.fetch(rows.left));
         while next.start < some.end {
             let keys = next.start..some.end.min(next.end);
-            let lie = (self.lying_keys::<S, W>(keys.start), self.lying_values::<S, W>(keys.start, blocks.len()));
+            let lie = P::lying(head, keys.start, blocks.len());
             let [to_k, to_v] = memory.keys();
             if lie.0.is_none() {
-                pack_keys(s, words, self.given, (self.b, self.h), keys.clone(), to_k);
+                products.pack_keys(s, head, keys.clone(), to_k);
             }
             if lie.1.is_none() {
-                pack_values(s, words, self.given, (self.b, self.h), keys.clone(), to_v);
+                products.pack_values(s, head, keys.clone(), to_v);
             }
-            next = keys_of_block(bk, masks.op.len_k, next.start / bk + 1);
+            next = block(next.start / P::BK + 1);
             next.start = next.start.max(keys.end);
             let after = next.start..some.end.min(next.end).max(next.start);
             for (i, queries) in blocks.iter().enumerate() {
                 let mut slot = memory.slot(&queries.lanes);
                 // Blocks begin with whole tiles, and so do steps: then it is for every lane alone to say when m rises.
-                let start = queries.some.start.max(keys.start) / TILE * TILE;
+                let start = queries.some.start.max(keys.start) / P::TILE * P::TILE;
                 let at = start..queries.some.end.min(keys.end);
                 if at.start >= at.end {
                     continue;
@@ -252,16 +415,18 @@ impl<'a, T: Lane, O: Lane> Part<'a, T, O> {
                 let of_block = deal(after.len(), blocks.len(), i);
                 let (first, last) = (keys.start <= queries.some.start, keys.end >= queries.some.end);
                 if first {
-                    load(s, words, queries, &self.given.q, &mut slot);
+                    load(s, words, queries, q, &mut slot);
                 }
-                let [soon_k, soon_v] = self.ahead(after.start + of_block.start..after.start + of_block.end);
+                let [soon_k, soon_v] = head.ahead(after.start + of_block.start..after.start + of_block.end);
                 let other = match blocks.get(i + 1) {
                     _ if last => queries.results(self.out),
-                    Some(queries) if first => queries.operands(&self.given.q),
+                    Some(queries) if first => queries.operands(q),
                     _ => Soon::NONE,
                 };
                 (slot.k, slot.v) = (lie.0.unwrap_or(slot.k), lie.1.unwrap_or(slot.v));
-                queries.meet(s, words, at, keys.start, first, &mut [soon_k, soon_v, other], &mut slot);
+                let (mask, mut ahead) = (queries.mask(s, at.clone(), &mut slot), [soon_k, soon_v, other]);
+                let at = at.start - keys.start..at.end - keys.start;
+                products.step(s, &mut turn, at, first, mask, &mut ahead, &mut slot);
                 if last {
                     finish(s, queries, self.out, self.lse, &mut slot);
                 }
@@ -282,18 +447,20 @@ impl<'a, T: Lane, O: Lane> Part<'a, T, O> {
 
     /// Copies the rows that no block has.
     fn load_few<S: Simd, W: Words<S>>(&self, s: S, words: W, memory: &mut Memory<'_>) {
-        let (Given { masks, q, .. }, (mut few, ..)) = (self.given, memory.few());
+        let Head { given: Given { masks, q, .. }, b, h } = self.head;
+        let (mut few, ..) = memory.few();
         for n in 0..self.few.len() {
-            let (head, i) = masks.op.query(self.h, self.few.start + n);
-            few.load(s, words, n, q.row(self.b, i, head), scale(masks.op));
+            let (head, i) = masks.op.query(h, self.few.start + n);
+            few.load(s, words, n, q.row(b, i, head), scale(masks.op));
         }
     }
 
     /// Writes the results of the rows that no block has.
     fn finish_few<S: Simd>(&self, s: S, memory: &mut Memory<'_>) {
-        let (op, (few, ..)) = (self.given.masks.op, memory.few());
+        let Head { given, b, h } = self.head;
+        let (op, (few, ..)) = (given.masks.op, memory.few());
         for n in 0..self.few.len() {
-            let query = (self.b, op.query(self.h, self.few.start + n));
+            let query = (b, op.query(h, self.few.start + n));
             let (o, m, l) = few.result(n);
             write_row(s, op, query, o, if l == 0.0 { 0.0 } else { 1.0 / l }, self.out);
             if let Some(lse) = self.lse {
@@ -301,70 +468,29 @@ impl<'a, T: Lane, O: Lane> Part<'a, T, O> {
             }
         }
     }
-
-    /// Keys from a key on where they lie, if blocks can read them there: their rows are words, then.
-    fn lying_keys<S: Simd, W: Words<S>>(&self, key: usize) -> Option<Keys<'a>> {
-        let Given { masks, k, .. } = self.given;
-        let aligned = (k.row(self.b, 0, self.h).as_ptr() as usize).is_multiple_of(align_of::<f32>());
-        let whole = |values: usize| values.is_multiple_of(W::VALUES);
-        let words = matches!((T::DTYPE, W::VALUES), (DType::F32, 1) | (DType::BF16, 2));
-        (words && whole(masks.op.head_dim) && whole(k.strides[1]) && aligned).then(|| {
-            let (data, stride) = self.words_of(k, key);
-            Keys { data, stride }
-        })
-    }
-
-    /// Values from a key on where they lie, if blocks read them there. A tile's rows are their columns, so there must be whole tiles;
-    /// a word is values of one key; and none is hidden, since 0 · NaN is not 0. Rows a multiple of `WAY` apart would push each other
-    /// out of L1, where each tile wants them again.
-    fn lying_values<S: Simd, W: Words<S>>(&self, key: usize, blocks: usize) -> Option<Values<'a>> {
-        let Given { masks, v, .. } = self.given;
-        let crowded = (v.strides[1] * size_of::<T>()).is_multiple_of(WAY) && blocks > 1;
-        let words = T::DTYPE == DType::F32 && W::VALUES == 1 && masks.op.head_dim.is_multiple_of(8);
-        (words && masks.padding(self.b).is_none() && !crowded).then(|| {
-            let (data, stride) = self.words_of(v, key);
-            Values::lying(data, stride)
-        })
-    }
-
-    /// The words of rows from a key on, and how many lie between one row and the next.
-    fn words_of(&self, rows: &Rows<'a, T>, key: usize) -> (&'a [f32], usize) {
-        let values = size_of::<f32>() / size_of::<T>();
-        let data = rows.from(self.b, key, self.h);
-        (bytemuck::cast_slice(&data[..data.len() / values * values]), rows.strides[1] / values)
-    }
-
-    /// Some rows of keys and values.
-    fn ahead(&self, keys: Range<usize>) -> [Soon; 2] {
-        [&self.given.k, &self.given.v].map(|rows| rows.soon(self.b, keys.start, self.h, keys.len()))
-    }
 }
 
-/// The keys of a block of `bk`: the last takes up to `MORE` more, so that a few do not need a block of their own.
-fn keys_of_block(bk: usize, len_k: usize, block: usize) -> Range<usize> {
-    let (start, end) = (block * bk, (block + 1) * bk);
-    start..if len_k <= end + MORE { len_k.max(start) } else { end }
+/// The keys of a block: the last takes up to `MORE` more, so that a few do not need a block of their own.
+fn keys_of_block<S: Simd, P: Products<S>>(len_k: usize, block: usize) -> Range<usize> {
+    let (start, end) = (block * P::BK, (block + 1) * P::BK);
+    start..if len_k <= end + P::MORE { len_k.max(start) } else { end }
 }
 
 simd_fn! {
-    /// Packs some keys: see [`Slot`] for the layout.
-    fn pack_keys[S, W: Words<S>, T: Lane](s, words: W, given: &Given<'_, T>, at: (usize, usize), keys: Range<usize>, to: &mut [f32]) {
-        let (b, h) = at;
-        for (key, to) in keys.zip(to.chunks_exact_mut(given.masks.op.head_dim.div_ceil(W::VALUES))) {
-            words.of_row(s, given.k.row(b, key, h), to);
+    /// Packs some keys, row by row.
+    fn pack_keys[S, W: Words<S>, T: Lane](s, words: W, of: &Head<'_, '_, T>, keys: Range<usize>, to: &mut [f32]) {
+        for (key, to) in keys.zip(to.chunks_exact_mut(of.head_dim().div_ceil(W::VALUES))) {
+            words.of_row(s, of.key(key), to);
         }
     }
 }
 
 simd_fn! {
-    /// Packs the values of some keys. What is hidden may be anything, and 0 · NaN is not 0.
-    fn pack_values[S, W: Words<S>, T: Lane](s, words: W, given: &Given<'_, T>, at: (usize, usize), keys: Range<usize>, to: &mut [f32]) {
-        let ((b, h), d) = (at, given.masks.op.head_dim);
-        let padding = given.masks.padding(b);
-        let there = |key: usize| key < keys.end && padding.is_none_or(|p| p[key] != 0);
-        let panel = to.len() / d.div_ceil(PANEL);
+    /// Packs the values of some keys in panels of columns.
+    fn pack_values[S, W: Words<S>, T: Lane](s, words: W, of: &Head<'_, '_, T>, keys: Range<usize>, to: &mut [f32]) {
+        let panel = to.len() / of.head_dim().div_ceil(PANEL);
         for (word, key) in keys.clone().step_by(W::VALUES).enumerate() {
-            let row = |n: usize| there(key + n).then(|| given.v.row(b, key + n, h));
+            let row = |n: usize| (key + n < keys.end).then(|| of.value(key + n)).flatten();
             spread(s, words, row, word, to, panel);
         }
     }
@@ -447,27 +573,11 @@ impl<'a> Queries<'a> {
         out.soon(row * d, op.heads_q * d, d, self.count)
     }
 
-    /// Meets the keys `at` of the packed ones, which begin with number `packed`.
-    #[allow(clippy::too_many_arguments)]
-    fn meet<S: Simd, W: Words<S>>(
-        &self,
-        s: S,
-        words: W,
-        at: Range<usize>,
-        packed: usize,
-        first: bool,
-        ahead: &mut Ahead,
-        slot: &mut Slot<'_>,
-    ) {
+    /// What is to be done with the scores of some keys.
+    fn mask<S: Simd>(&self, s: S, at: Range<usize>, slot: &mut Slot<'_>) -> Mask {
         let bounded = at.start < self.all.start || at.end > self.all.end;
         let added = self.added(s, at.clone(), slot);
-        let mask = Mask { bounded, added, first_key: at.start as f32, scale: scale(self.masks.op) };
-        let at = at.start - packed..at.end - packed;
-        match self.lanes.len() / S::LANES {
-            1 => block::step::<S, W, 1>(s, words, at, first, mask, ahead, slot),
-            2 => block::step::<S, W, 2>(s, words, at, first, mask, ahead, slot),
-            _ => block::step::<S, W, 3>(s, words, at, first, mask, ahead, slot),
-        }
+        Mask { bounded, added, first_key: at.start as f32, scale: scale(self.masks.op) }
     }
 
     /// Writes what is added to the scores of some keys to `slot.added` [key][lane]; `false` if there is nothing.
@@ -506,7 +616,8 @@ simd_fn! {
     /// Transposes the queries, and scales them unless scores are scaled.
     fn load[S, W: Words<S>, T: Lane](s, words: W, queries: &Queries<'_>, q: &Rows<'_, T>, slot: &mut Slot<'_>) {
         let (op, width) = (queries.masks.op, queries.lanes.len());
-        let scale = (W::VALUES == 1).then(|| scale(op));
+        let (scale, depth) = ((W::VALUES == 1).then(|| scale(op)), op.head_dim.div_ceil(W::VALUES));
+        slot.qt[depth * width..].fill(0.0);
         for first in (0..width).step_by(8) {
             let (head, i) = queries.lane(first);
             let all = first + 8 <= queries.count && i + 8 <= op.len_q;
@@ -515,7 +626,7 @@ simd_fn! {
                 let (head, i) = queries.lane(first + i);
                 Some(q.row(queries.b, i, head))
             };
-            let to = (&mut slot.qt[first..], width, op.head_dim.div_ceil(W::VALUES));
+            let to = (&mut slot.qt[first..], width, depth);
             turn_eight(s, words, direct, row, scale, slot.stage, to);
         }
     }

@@ -2,13 +2,16 @@
 //!
 //! - `flash` ([`flash`]): blocks of queries against blocks of keys, for anything but a few queries. Bound: FMA. With bf16 operands
 //!   it multiplies pairs of them where the processor does so faster than it multiplies f32. Bound: bf16 dot. Rows that are left
-//!   over and would leave vectors empty are worked on by [`few`].
+//!   over and would leave vectors empty are worked on by [`few`]. Where the processor multiplies matrices of bf16 (AMX), products
+//!   are [`matrix`]'s.
 //! - `split` ([`split`]): up to sixteen queries per key head, keys and values streamed once, split over threads by
 //!   keys; for decoding. Bound: memory.
 
 mod block;
 mod few;
 mod flash;
+#[cfg(target_arch = "x86_64")]
+mod matrix;
 mod split;
 mod weights;
 
@@ -26,6 +29,12 @@ impl Kernels<Cpu> for Attention {
             .takes(TAKES)
             .suits(split::suits)
             .workspace(split::workspace),
+        #[cfg(all(target_arch = "x86_64", not(no_isa)))]
+        Kernel::new("attention_flash_bf16__amx", matrix::supports, matrix::launch)
+            .takes(TAKES)
+            .workspace(matrix::workspace),
+        #[cfg(all(target_arch = "x86_64", not(no_isa), test))]
+        matrix::row(),
         #[cfg(all(target_arch = "x86_64", not(no_isa)))]
         Kernel::new("attention_flash_bf16__avx512bf16", flash::supports_bf16, flash::launch_bf16)
             .takes(TAKES)

@@ -14,31 +14,11 @@
 use super::ahead::Ahead;
 use super::blocked::{self, Lhs, Sums, Tile};
 use super::{Gemm, bf16};
-use crate::backend::cpu::simd::amx::{Amx, BLOCK, Product, Registers, SIDE};
+use crate::backend::cpu::simd::amx::{Amx, BLOCK, Product, SIDE, Unit};
 use crate::backend::cpu::simd::{Avx512, Simd, pack_pairs};
 use crate::backend::cpu::{Caps, Cpu};
 use crate::backend::{Kernel, Launch};
 use crate::error::{Result, Unsupported};
-
-/// What multiplies tiles.
-trait Unit: Copy + Send + Sync {
-    /// What a thread holds meanwhile.
-    type Turn;
-    fn begin(self) -> Self::Turn;
-    fn multiply(turn: &mut Self::Turn, product: Product<'_>);
-}
-
-impl Unit for Amx {
-    type Turn = Registers;
-
-    fn begin(self) -> Registers {
-        self.registers()
-    }
-
-    fn multiply(registers: &mut Registers, product: Product<'_>) {
-        registers.multiply(product);
-    }
-}
 
 pub(super) fn supports(op: &Gemm, caps: &Caps) -> Result<(), Unsupported> {
     Unsupported::require("a processor with AMX for bf16, and a system that allows it", caps.amx)?;
@@ -121,38 +101,15 @@ impl<U: Unit> Tile for AmxTile<U> {
 }
 
 #[cfg(test)]
-pub(super) use model::row;
+pub(super) use tests::row;
 
-/// The instruction in plain Rust: the way to it is the same on any processor with AVX-512.
 #[cfg(test)]
-mod model {
+mod tests {
     use super::*;
     use crate::Device;
     use crate::backend::Backend;
-    use crate::bench::{Arrangement, Call, Pattern, cases, check_rows, parse_call};
-
-    #[derive(Clone, Copy)]
-    struct Model;
-
-    impl Unit for Model {
-        type Turn = ();
-
-        fn begin(self) {}
-
-        fn multiply((): &mut (), product: Product<'_>) {
-            product.check();
-            let Product { steps, groups, lhs, rhs, sums, adds, .. } = product;
-            for (i, sum) in sums[..BLOCK * BLOCK].iter_mut().enumerate() {
-                let (r, c) = (i / BLOCK, i % BLOCK);
-                let mut total = if adds { *sum } else { 0.0 };
-                for (g, p) in (0..groups).flat_map(|g| (0..2 * steps).map(move |p| (g, p))) {
-                    let x = lhs[g * Product::GROUP + r * 2 * SIDE + p].to_f32();
-                    total += x * rhs[((g * steps + p / 2) * BLOCK + c) * 2 + p % 2].to_f32();
-                }
-                *sum = total;
-            }
-        }
-    }
+    use crate::backend::cpu::simd::amx::Model;
+    use crate::bench::check_kernel;
 
     const NAME: &str = "gemm_bf16_panels32x2__model_mr32";
 
@@ -166,23 +123,10 @@ mod model {
 
     #[test]
     fn cases_agree_with_the_reference() {
-        let device = Device::cpu().unwrap();
-        let gemm = Pattern::new("gemm", |name| name == "gemm");
-        let mut calls: Vec<Call> = cases(&gemm, &Pattern::any()).unwrap().into_iter().map(Call::from).collect();
-        calls.retain(|call| call.problem.cost().flops < 10_000_000);
         // Several blocks of k, the last of them with pairs left over, and an odd k.
-        for problem in ["m=70,n=70,k=2130", "m=33,n=40,k=1035,batch=2"] {
-            calls.push(parse_call(&format!("gemm({problem},lhs=bf16,rhs=bf16)")).unwrap());
-        }
-        let mut checked = 0;
-        for call in calls {
-            let standard = Arrangement::standard(&*call.problem);
-            check_rows(&*call.problem, &device, Some(NAME), &standard, &mut |done| {
-                assert_eq!(done.failure(), None, "{}, {}", call.problem.text(), done.arrangement.name());
-                checked += 1;
-            })
-            .unwrap();
-        }
+        let more = ["m=70,n=70,k=2130", "m=33,n=40,k=1035,batch=2"].map(|of| format!("gemm({of},lhs=bf16,rhs=bf16)"));
+        let checked = check_kernel("gemm", NAME, &more.each_ref().map(String::as_str));
+        let device = Device::cpu().unwrap();
         let runs = bf16::supports(&"gemm(lhs=bf16,rhs=bf16)".parse().unwrap(), Cpu::caps(device.as_cpu().unwrap()));
         assert_eq!(checked > 0, runs.is_ok());
     }

@@ -42,6 +42,14 @@ pub fn exp2<S: Simd>(s: S, x: S::V) -> S::V {
     s.scale_floor(p, x)
 }
 
+/// 2^x for what is rounded to bf16, within 7.5e-5; below -126 it is 0, from 128 on infinite.
+#[inline(always)]
+pub fn exp2_of_bf16<S: Simd>(s: S, x: S::V) -> S::V {
+    // 2^x = 2^⌊x⌋ · 2^f with f in [0, 1], and a minimax fit: two instructions fewer than the other.
+    let p = poly(s, s.fraction(x), [0.078_024_566, 0.226_067_2, 0.695_833_44, 0.999_925_26]);
+    s.scale_floor(p, x)
+}
+
 /// e^x, within 0.8 epsilon; below -86.9 it is 0, above 88.72 infinite.
 #[inline(always)]
 pub fn exp<S: Simd>(s: S, x: S::V) -> S::V {

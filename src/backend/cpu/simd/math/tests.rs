@@ -6,6 +6,7 @@ use crate::simd_fn;
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum F {
     Exp2,
+    Exp2OfBf16,
     Exp,
     Ln,
     Tanh,
@@ -30,6 +31,7 @@ simd_fn! {
             let v = s.load_part(x);
             let v = match f {
                 Exp2 => math::exp2(s, v),
+                Exp2OfBf16 => math::exp2_of_bf16(s, v),
                 Exp => math::exp(s, v),
                 Ln => math::ln(s, v),
                 Tanh => math::tanh(s, v),
@@ -64,7 +66,7 @@ fn exact(f: F, x: f64) -> f64 {
     use crate::ops::Real;
     let a = 2.0 * (2.0 / std::f64::consts::PI).sqrt();
     match f {
-        Exp2 => x.exp2(),
+        Exp2 | Exp2OfBf16 => x.exp2(),
         Exp => f64::exp(x),
         Ln => f64::ln(x),
         Tanh => f64::tanh(x),
@@ -125,6 +127,7 @@ fn accuracy<S: Simd>(s: S) {
     let mut found = Vec::new();
     for (f, low, high, of, bound) in [
         (Exp2, -126.0, 127.4, Of::Value, 1.5),
+        (Exp2OfBf16, -125.9, 127.4, Of::Value, 630.0),
         (Exp, -86.9, 88.72, Of::Value, 0.8),
         (Ln, 0.0, 1e6, Of::Value, 0.7),
         (Ln, 0.4, 2.1, Of::Value, 0.7),
@@ -170,7 +173,9 @@ fn ends<S: Simd>(s: S) {
         y[0]
     };
     let slopes = [SiluSlope, QuickGeluSlope, GeluErfSlope, GeluTanhSlope];
-    for f in [Exp2, Exp, Ln, Tanh, Erf, Sigmoid, Silu, QuickGelu, GeluErf, GeluTanh, Sin, Cos].into_iter().chain(slopes)
+    for f in [Exp2, Exp2OfBf16, Exp, Ln, Tanh, Erf, Sigmoid, Silu, QuickGelu, GeluErf, GeluTanh, Sin, Cos]
+        .into_iter()
+        .chain(slopes)
     {
         assert!(get(f, f32::NAN).is_nan());
     }
@@ -181,6 +186,7 @@ fn ends<S: Simd>(s: S) {
     }
     for (f, low, high) in [
         (Exp2, 0.0, inf),
+        (Exp2OfBf16, 0.0, inf),
         (Exp, 0.0, inf),
         (Tanh, -1.0, 1.0),
         (Erf, -1.0, 1.0),
@@ -191,7 +197,7 @@ fn ends<S: Simd>(s: S) {
         (GeluTanh, 0.0, inf),
     ] {
         assert_eq!((end(f, -inf), end(f, inf)), (low, high), "{f:?}");
-        let large = if high == inf && !matches!(f, Exp | Exp2) { 1e30 } else { high };
+        let large = if high == inf && !matches!(f, Exp | Exp2 | Exp2OfBf16) { 1e30 } else { high };
         assert_eq!((end(f, -1e30), end(f, 1e30)), (low, large), "{f:?}");
     }
     assert!(get(Sin, inf).is_nan() && get(Cos, -inf).is_nan());
