@@ -1,6 +1,6 @@
 //! Packing, blocking and the walk over k, for any register tile. See `mod.rs` for the algorithm.
 //!
-//! Blocking, from the caches of a core (L1 48 KiB, L2 2 MiB; 1 MiB is enough):
+//! Blocking, from the caches of a core (L1 48 KiB, L2 2 MiB; 1 MiB is enough), for tiles of vectors (that of AMX has its own, `amx.rs`):
 //! - A block of the result is up to 112 rows by 512 columns: 224 KiB of sums, which stay in L2 from the first step of k to the
 //!   last. Every value of rhs that comes from L3 meets 112 rows, every value of lhs 512 columns: 90 operations a byte. Blocks are
 //!   narrower only where threads would have to wait for each other: 16 blocks for any number of threads take 197x768x3072 8 %
@@ -42,10 +42,9 @@ use crate::ops::with_float;
 use bytemuck::{Pod, Zeroable};
 use std::ops::Range;
 
-/// Steps of k in a block, a quarter more at most.
+/// Steps of k in a block, unless a tile wants others.
 pub(super) const KC: usize = 512;
-/// The most rows and columns of a block of the result.
-const BLOCK_ROWS: usize = 112;
+/// The most columns of a block of the result.
 const BLOCK_COLS: usize = 512;
 /// Panels of the narrowest block that is made to give every thread something.
 const LEAST_PANELS: usize = 2;
@@ -79,6 +78,13 @@ pub(super) trait Tile: Send + Sync {
     const GROUP: usize = 1;
     /// Whether it stores sums straight into the result where it can.
     const STORES: bool = true;
+    /// The most rows of a block of the result.
+    const BLOCK_ROWS: usize = 112;
+
+    /// Steps of k in a block of so many tiles of rows, a quarter more at most.
+    fn steps(_tiles: usize) -> usize {
+        KC
+    }
 
     fn simd(&self) -> Self::S;
     fn begin(&self) -> Self::Turn;
@@ -169,7 +175,7 @@ impl Cut {
     fn new<T: Tile>(rows: usize, k: usize, panels: usize, threads: usize) -> Cut {
         let nr = 2 * T::S::LANES;
         let tiles = rows.div_ceil(T::MR);
-        let row_blocks = tiles.div_ceil(BLOCK_ROWS / T::MR);
+        let row_blocks = tiles.div_ceil(T::BLOCK_ROWS / T::MR);
         // As wide as they may be: every block reads its rows of lhs. Narrower ones only where threads would wait for the last.
         let balanced = |blocks: usize| {
             threads == 1 || blocks >= 8 * threads || blocks.is_multiple_of(threads) && blocks >= 2 * threads
@@ -179,7 +185,8 @@ impl Cut {
         let col_blocks = (widest..narrowest).find(|&n| balanced(row_blocks * n)).unwrap_or(narrowest);
         let steps = k.div_ceil(T::KR);
         // A remainder of less than a quarter of a block is spread over the others.
-        let depths = ((steps + KC - KC / 4 - 1) / KC).max(1);
+        let kc = T::steps(tiles.div_ceil(row_blocks.max(1)));
+        let depths = ((steps + kc - kc / 4 - 1) / kc).max(1);
         let depth = steps.div_ceil(depths).max(1).next_multiple_of(T::GROUP);
         Cut { rows, tiles, row_blocks, panels, col_blocks, steps, depth, depths: steps.div_ceil(depth).max(1) }
     }
@@ -195,11 +202,12 @@ impl Cut {
     }
 }
 
-/// The memory of a thread: sums of a block, a piece of rhs, and rows of lhs.
+/// The memory of a thread: sums of a block, a piece of rhs, and rows of lhs. A tile of groups reads both where they are packed.
 fn slot_len<T: Tile>(cut: &Cut) -> [usize; 3] {
     let nr = 2 * T::S::LANES;
-    let sums = if cut.depths > 1 { BLOCK_ROWS * BLOCK_COLS } else { T::MR * nr };
-    [sums.next_multiple_of(16), cut.depth * T::KR * nr, if T::GROUP == 1 { BLOCK_ROWS * distance(cut) } else { 0 }]
+    let sums = if cut.depths > 1 { T::BLOCK_ROWS * BLOCK_COLS } else { T::MR * nr };
+    let of_steps = if T::GROUP == 1 { [cut.depth * T::KR * nr, T::BLOCK_ROWS * distance(cut)] } else { [0; 2] };
+    [sums.next_multiple_of(16), of_steps[0], of_steps[1]]
 }
 
 /// Steps from one copied row of lhs to the next: whole lines, and no row in the set of L1 that its neighbour has.

@@ -71,7 +71,7 @@ impl Kernels<Cpu> for Gemm {
         #[cfg(all(target_arch = "x86_64", not(no_isa)))]
         Kernel::new("gemm_bf16_panels32x2__amx_mr32", amx::supports, amx::launch)
             .takes(TAKES)
-            .tunables(&[("mr", 32), ("nr", 32), ("kr", 2), ("kc", 2 * blocked::KC as u32)])
+            .tunables(&[("mr", 32), ("nr", 32), ("kr", 2), ("kc", 2 * amx::KC as u32)])
             .workspace(amx::workspace),
         #[cfg(all(target_arch = "x86_64", not(no_isa), test))]
         amx::row(),
