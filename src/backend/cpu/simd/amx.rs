@@ -12,6 +12,9 @@ use std::arch::x86_64::*;
 use std::marker::PhantomData;
 use std::sync::OnceLock;
 
+#[cfg(test)]
+pub use tests::Model;
+
 /// Proof that the processor has AMX with bf16 and that the system lets this process use it.
 #[derive(Clone, Copy, Debug)]
 pub struct Amx(());
@@ -55,7 +58,7 @@ pub struct Product<'a> {
     pub sums: &'a mut [f32],
     /// Whether they begin with those in `sums` and not with zero.
     pub adds: bool,
-    /// Lines of memory to ask for on the way, from an address on.
+    /// Lines of memory to ask for on the way, from an address on; any address if there are none.
     pub ahead: *const u8,
     pub lines: usize,
 }
@@ -152,46 +155,6 @@ impl Unit for Amx {
     }
 }
 
-/// The instruction in plain Rust: with it, what uses the unit is tested on any processor with AVX-512.
-#[cfg(test)]
-#[derive(Clone, Copy)]
-pub struct Model;
-
-#[cfg(test)]
-#[test]
-fn columns_become_rows() {
-    let Some(s) = <Avx512 as super::Simd>::detect() else { return };
-    let value = |row: usize, column: usize| bf16::from_bits((row * BLOCK + column) as u16);
-    let rows: [[bf16; BLOCK]; BLOCK] = std::array::from_fn(|row| std::array::from_fn(|column| value(row, column)));
-    let mut turned = [[0; SIDE]; BLOCK];
-    turn(s, &rows.each_ref(), &mut turned);
-    for (column, words) in turned.iter().enumerate() {
-        let values: &[bf16] = bytemuck::cast_slice(words);
-        assert!(values.iter().enumerate().all(|(row, &v)| v == value(row, column)), "column {column}");
-    }
-}
-
-#[cfg(test)]
-impl Unit for Model {
-    type Turn = ();
-
-    fn begin(self) {}
-
-    fn multiply((): &mut (), product: Product<'_>) {
-        product.check();
-        let Product { steps, groups, lhs, rhs, sums, adds, .. } = product;
-        for (i, sum) in sums[..BLOCK * BLOCK].iter_mut().enumerate() {
-            let (r, c) = (i / BLOCK, i % BLOCK);
-            let mut total = if adds { *sum } else { 0.0 };
-            for (g, p) in (0..groups).flat_map(|g| (0..2 * steps).map(move |p| (g, p))) {
-                let x = lhs[g * Product::GROUP + r * 2 * SIDE + p].to_f32();
-                total += x * rhs[((g * steps + p / 2) * BLOCK + c) * 2 + p % 2].to_f32();
-            }
-            *sum = total;
-        }
-    }
-}
-
 /// The registers of a thread, in the shapes of a [`Product`].
 pub struct Registers {
     /// Pairs of k that they are shaped for.
@@ -220,6 +183,8 @@ impl Registers {
         if self.steps != product.steps {
             self.shape(product.steps);
         }
+        // Each group asks for a line, if for one that it has just read.
+        let ahead = if product.lines == 0 { product.lhs.as_ptr().cast() } else { product.ahead };
         // SAFETY: the processor has the instructions, see `drop`. `check` has found all that is read and written inside of the
         // slices: registers are shaped for as many pairs as a group has. Requests for memory never fault.
         unsafe {
@@ -265,7 +230,7 @@ impl Registers {
                 lhs = inout(reg) product.lhs.as_ptr() => _,
                 rhs = inout(reg) product.rhs.as_ptr() => _,
                 groups = inout(reg) product.groups => _,
-                ahead = inout(reg) product.ahead => _,
+                ahead = inout(reg) ahead => _,
                 lines = in(reg) product.lines.div_ceil(product.groups),
                 count = inout(reg) usize::from(product.adds) => _,
                 out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
@@ -350,4 +315,47 @@ fn system_allows_it() -> bool {
     }
     #[cfg(not(target_os = "linux"))]
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::cpu::simd::Simd;
+
+    /// The instruction in plain Rust: with it, what uses the unit is tested on any processor with AVX-512.
+    #[derive(Clone, Copy)]
+    pub struct Model;
+
+    impl Unit for Model {
+        type Turn = ();
+
+        fn begin(self) {}
+
+        fn multiply((): &mut (), product: Product<'_>) {
+            product.check();
+            let Product { steps, groups, lhs, rhs, sums, adds, .. } = product;
+            for (i, sum) in sums[..BLOCK * BLOCK].iter_mut().enumerate() {
+                let (r, c) = (i / BLOCK, i % BLOCK);
+                let mut total = if adds { *sum } else { 0.0 };
+                for (g, p) in (0..groups).flat_map(|g| (0..2 * steps).map(move |p| (g, p))) {
+                    let x = lhs[g * Product::GROUP + r * 2 * SIDE + p].to_f32();
+                    total += x * rhs[((g * steps + p / 2) * BLOCK + c) * 2 + p % 2].to_f32();
+                }
+                *sum = total;
+            }
+        }
+    }
+
+    #[test]
+    fn columns_become_rows() {
+        let Some(s) = Avx512::detect() else { return };
+        let value = |row: usize, column: usize| bf16::from_bits((row * BLOCK + column) as u16);
+        let rows: [[bf16; BLOCK]; BLOCK] = std::array::from_fn(|row| std::array::from_fn(|column| value(row, column)));
+        let mut turned = [[0; SIDE]; BLOCK];
+        turn(s, &rows.each_ref(), &mut turned);
+        for (column, words) in turned.iter().enumerate() {
+            let values: &[bf16] = bytemuck::cast_slice(words);
+            assert!(values.iter().enumerate().all(|(row, &v)| v == value(row, column)), "column {column}");
+        }
+    }
 }

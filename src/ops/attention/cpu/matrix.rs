@@ -1,7 +1,7 @@
 //! Products of the flash kernel by AMX: `attention_flash_bf16__amx`.
 //!
-//! A tile is 32 keys by 32 queries: Sᵀ = K · Qᵀ, whose weights become words of two keys, and Oᵀ = Oᵀ + Vᵀ · P for 32 columns of the result
-//! and all keys of a block. Both are a [`Product`], whose right side and sums are rows of 32 lanes, as everything in the kernel
+//! A tile is 32 keys by 32 queries: Sᵀ = K · Qᵀ, whose weights become words of two keys, and Oᵀ = Oᵀ + Vᵀ · P for 32 columns of the
+//! result and all keys of a block. Both are a [`Product`], whose right side and sums are rows of 32 lanes, as everything in the kernel
 //! is. Left sides are packed: keys as [tile][16 words of a row][key][word], values as [32 columns][16 words of keys][column][word].
 //! What lies beyond the last key, column or query counts as 0.
 //!
@@ -196,9 +196,7 @@ impl Sums {
 #[inline(always)]
 fn multiply<U: Unit>(turn: &mut U::Turn, groups: usize, lhs: &[f32], rhs: &[f32], sums: &mut [f32], adds: bool) {
     let (lhs, rhs): (&[bf16], &[bf16]) = (bytemuck::cast_slice(lhs), bytemuck::cast_slice(rhs));
-    // The instruction that asks for memory ahead is given what is there already.
-    let ahead = lhs.as_ptr().cast();
-    U::multiply(turn, Product { steps: SIDE, groups, lhs, rhs, sums, adds, ahead, lines: 0 });
+    U::multiply(turn, Product { steps: SIDE, groups, lhs, rhs, sums, adds, ahead: std::ptr::null(), lines: 0 });
 }
 
 simd_fn! {

@@ -3,8 +3,8 @@
 use crate::backend::cpu::simd::{Simd, math};
 use crate::ops::attend::cpu::Words;
 
-/// Turns the scores of `keys` keys, in whole vectors, into words of weights 2^(score - m), places after the last key into 0. `m` and `l` are what weights are relative to and their sum; if m rises, `l` and `o`, what was summed of values,
-/// are scaled.
+/// Turns the scores of `keys` keys, in whole vectors, into words of weights 2^(score - m), places after the last key into 0. `m` and `l`
+/// are what weights are relative to and their sum; if m rises, `l` and `o`, what was summed of values, are scaled.
 #[inline(always)]
 pub fn weights<S: Simd, W: Words<S>>(s: S, words: W, keys: usize, p: &mut [f32], [m, l]: [&mut f32; 2], o: &mut [f32]) {
     let mut top = s.splat(*m);

@@ -12,7 +12,8 @@
 //! Blocking: with up to ten tiles of rows (320), 128 pairs of k and 512 columns a piece of rhs takes 16 KiB of L1 and meets all tiles,
 //! whose rows (16 KiB each) come from L2, as sums do (640 KiB). Of L3 that wants a byte in 320 operations; blocks of 96 rows and 512 pairs
 //! of k, which this was before, three times as many, all that it gives: 2048^3 took 18.2 ms, now 14.3, 197x3072x768 1.12, now 0.84
-//! (Xeon, family 6, model 167, one thread, 3.7 TFLOP/s by the probe); blocks of 256 rows take the same. With fewer than three tiles of rows rhs is read at the rate of memory.
+//! (Xeon, family 6, model 167, one thread, 3.7 TFLOP/s by the probe); blocks of 256 rows take the same. With fewer than three
+//! tiles of rows rhs is read at the rate of memory.
 //!
 //! Measured before, on another shared Xeon (2.3 TFLOP/s by the probe, one thread; the unit is shared with the core's other thread, so rates
 //! double and halve by phases) in a loop of products alone, 512^3 to 2048^3: rows of lhs where they lie 0.80 to 0.88 of packed
