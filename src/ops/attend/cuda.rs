@@ -16,7 +16,6 @@ pub fn fits(attend: &Attend) -> Result<(), Unsupported> {
 pub fn attend<'a>(call: Call<'a>, attend: &Attend, l: &Launch<'a, Cuda>, first: usize) -> Call<'a> {
     let strides = if attend.bias { l.layout(first).strides } else { Default::default() };
     let one = |of: usize, stride: usize| if of == 1 { 0 } else { stride };
-    let scale = attend.scale();
     (first..first + 5)
         .fold(call, |call, i| call.pointer(l.input(i)))
         .param_u64(one(attend.bias_batch, strides[0]))
@@ -26,8 +25,8 @@ pub fn attend<'a>(call: Call<'a>, attend: &Attend, l: &Launch<'a, Cuda>, first: 
         .params(&[attend.heads_q / attend.heads_kv, attend.head_dim, usize::from(attend.causal)])
         // A window of all keys is as good as any larger one.
         .param(attend.window.min(attend.len_k))
-        .param_f32(scale)
-        .param_f32((f64::from(scale) * std::f64::consts::LOG2_E) as f32)
+        .param_f32(attend.scale())
+        .param_f32(attend.scale_log2())
 }
 
 /// The next parameters: a struct `Strides` for each of these operands [batch, len, heads, head_dim].

@@ -129,6 +129,11 @@ impl Attend {
         if self.softmax_scale.0 == 0.0 { (1.0 / (self.head_dim as f64).sqrt()) as f32 } else { self.softmax_scale.0 }
     }
 
+    /// What scores are multiplied by where weights are powers of 2.
+    pub fn scale_log2(&self) -> f32 {
+        (f64::from(self.scale()) * std::f64::consts::LOG2_E) as f32
+    }
+
     /// Queries that share a head of keys: those of all heads of a group.
     pub fn rows_per_head(&self) -> usize {
         self.heads_q / self.heads_kv * self.len_q

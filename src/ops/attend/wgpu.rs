@@ -19,7 +19,6 @@ impl Attend {
     pub fn describe<'a>(&self, call: Call<'a>, l: &Launch<'a, Wgpu>, first: usize) -> Call<'a> {
         let bias = if self.bias { strides(l.layout(first)) } else { [0; 4] };
         let one = |of: usize, stride: usize| if of == 1 { 0 } else { stride };
-        let scale = self.scale();
         let call = (first..first + 5).fold(call, |call, i| call.bind(l.input(i)));
         call.constant("causal", self.causal)
             .constant("windowed", self.window > 0)
@@ -31,8 +30,8 @@ impl Attend {
             .params(&[self.len_q, self.len_k, self.heads_q, self.heads_kv])
             // A window of all keys is as good as any larger one.
             .params(&[self.heads_q / self.heads_kv, self.window.min(self.len_k)])
-            .param_f32(scale)
-            .param_f32((f64::from(scale) * std::f64::consts::LOG2_E) as f32)
+            .param_f32(self.scale())
+            .param_f32(self.scale_log2())
             .params(&[one(self.bias_batch, bias[0]), one(self.bias_heads, bias[1]), bias[2], 0])
     }
 }

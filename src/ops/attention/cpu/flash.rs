@@ -434,7 +434,7 @@ impl<T: Lane, O: Lane> Part<'_, T, O> {
             if !self.few.is_empty() {
                 let (mut few, mut k, mut v) = memory.few();
                 (k, v) = (lie.0.unwrap_or(k), lie.1.unwrap_or(v));
-                few::step(s, words, self.few.len(), keys.len(), scale(masks.op), (k, v), &mut few);
+                few::step(s, words, self.few.len(), keys.len(), masks.op.scale_log2(), (k, v), &mut few);
             }
         }
         for queries in blocks.iter().filter(|queries| queries.some.is_empty()) {
@@ -451,7 +451,7 @@ impl<T: Lane, O: Lane> Part<'_, T, O> {
         let (mut few, ..) = memory.few();
         for n in 0..self.few.len() {
             let (head, i) = masks.op.query(h, self.few.start + n);
-            few.load(s, words, n, q.row(b, i, head), scale(masks.op));
+            few.load(s, words, n, q.row(b, i, head), masks.op.scale_log2());
         }
     }
 
@@ -494,11 +494,6 @@ simd_fn! {
             spread(s, words, row, word, to, panel);
         }
     }
-}
-
-/// What scores are multiplied by, for weights that are powers of 2.
-fn scale(op: &Attend) -> f32 {
-    (f64::from(op.scale()) * std::f64::consts::LOG2_E) as f32
 }
 
 /// A block of the queries that share a head of keys.
@@ -577,7 +572,7 @@ impl<'a> Queries<'a> {
     fn mask<S: Simd>(&self, s: S, at: Range<usize>, slot: &mut Slot<'_>) -> Mask {
         let bounded = at.start < self.all.start || at.end > self.all.end;
         let added = self.added(s, at.clone(), slot);
-        Mask { bounded, added, first_key: at.start as f32, scale: scale(self.masks.op) }
+        Mask { bounded, added, first_key: at.start as f32, scale: self.masks.op.scale_log2() }
     }
 
     /// Writes what is added to the scores of some keys to `slot.added` [key][lane]; `false` if there is nothing.
@@ -616,7 +611,7 @@ simd_fn! {
     /// Transposes the queries, and scales them unless scores are scaled.
     fn load[S, W: Words<S>, T: Lane](s, words: W, queries: &Queries<'_>, q: &Rows<'_, T>, slot: &mut Slot<'_>) {
         let (op, width) = (queries.masks.op, queries.lanes.len());
-        let (scale, depth) = ((W::VALUES == 1).then(|| scale(op)), op.head_dim.div_ceil(W::VALUES));
+        let (scale, depth) = ((W::VALUES == 1).then(|| op.scale_log2()), op.head_dim.div_ceil(W::VALUES));
         slot.qt[depth * width..].fill(0.0);
         for first in (0..width).step_by(8) {
             let (head, i) = queries.lane(first);

@@ -368,7 +368,7 @@ impl Queries<'_> {
         dbias: &Scattered<f32>,
         slot: &mut Slot<'_>,
     ) {
-        let scale = (f64::from(self.masks.op.scale()) * std::f64::consts::LOG2_E) as f32;
+        let scale = self.masks.op.scale_log2();
         let others = (!self.masks.by_place_alone()).then_some(self);
         slot.dq[..self.count * slot.shape.wide()].fill(0.0);
         for strip in strips::<S>(self.span.len()) {

@@ -19,7 +19,7 @@ mod grouped;
 mod in_order;
 
 use super::{BIAS, log_sum_exp};
-use crate::backend::cpu::simd::{Lane, MAX_LANES, Simd, math};
+use crate::backend::cpu::simd::{Lane, MAX_LANES, Simd, fetch_near, math};
 use crate::backend::cpu::{Caps, Cpu};
 use crate::backend::{Kernel, Launch};
 use crate::error::{Result, Unsupported};
@@ -191,7 +191,7 @@ simd_fn! {
     fn meet_keys[S, T: Lane](s, part: &Part<'_, T>, state: State<'_>) {
         let (op, mut state) = (part.masks.op, state);
         let (d, rows) = (op.head_dim, op.rows_per_head());
-        let scale = (f64::from(op.scale()) * std::f64::consts::LOG2_E) as f32;
+        let scale = op.scale_log2();
         for (n, q) in state.q.chunks_exact_mut(d).enumerate().take(part.heads.len() * rows) {
             let (head, i) = op.query(part.heads.start + n / rows, n % rows);
             load(s, part.q.row(part.b, i, head), scale, q);
@@ -217,6 +217,14 @@ simd_fn! {
 #[inline(always)]
 fn paired<S: Simd>(d: usize) -> usize {
     d - d % (2 * S::LANES)
+}
+
+/// Asks for some bytes of memory from an address on, line by line.
+#[inline(always)]
+fn ask<T>(from: *const T, bytes: usize) {
+    for at in (0..bytes).step_by(64) {
+        fetch_near(from.cast::<u8>().wrapping_add(at));
+    }
 }
 
 /// A query, scaled.
