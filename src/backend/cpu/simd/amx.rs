@@ -58,9 +58,8 @@ pub struct Product<'a> {
     pub sums: &'a mut [f32],
     /// Whether they begin with those in `sums` and not with zero.
     pub adds: bool,
-    /// Lines of memory to ask for on the way, from an address on; any address if there are none.
-    pub ahead: *const u8,
-    pub lines: usize,
+    /// Memory to ask for on the way, one after the other: an address, and so many lines from there on.
+    pub ahead: [(*const u8, usize); 2],
 }
 
 impl Product<'_> {
@@ -183,8 +182,13 @@ impl Registers {
         if self.steps != product.steps {
             self.shape(product.steps);
         }
-        // Each group asks for a line, if for one that it has just read.
-        let ahead = if product.lines == 0 { product.lhs.as_ptr().cast() } else { product.ahead };
+        // Each group asks for as many lines, if for those that it has just read.
+        let [(ahead, lines), (after, more)] = match product.ahead {
+            [(_, 0), (_, 0)] => [(product.lhs.as_ptr().cast(), 0); 2],
+            [(_, 0), only] | [only, (_, 0)] => [only, (only.0.wrapping_add(64 * only.1), 0)],
+            both => both,
+        };
+        let each = (lines + more).div_ceil(product.groups).max(1);
         // SAFETY: the processor has the instructions, see `drop`. `check` has found all that is read and written inside of the
         // slices: registers are shaped for as many pairs as a group has. Requests for memory never fault.
         unsafe {
@@ -212,12 +216,14 @@ impl Registers {
                 "tdpbf16ps tmm3, tmm5, tmm7",
                 "add {lhs}, 2048",
                 "add {rhs}, 2048",
-                "mov {count}, {lines}",
+                "mov {count}, {each}",
                 "4:",
                 "prefetcht1 [{ahead}]",
                 "add {ahead}, 64",
                 "dec {count}",
                 "jg 4b",
+                "dec {turns}",
+                "cmovz {ahead}, {after}",
                 "dec {groups}",
                 "jnz 3b",
                 "tilestored [{sums} + 1*{line}], tmm0",
@@ -231,7 +237,10 @@ impl Registers {
                 rhs = inout(reg) product.rhs.as_ptr() => _,
                 groups = inout(reg) product.groups => _,
                 ahead = inout(reg) ahead => _,
-                lines = in(reg) product.lines.div_ceil(product.groups),
+                each = in(reg) each,
+                // Groups that ask for the first.
+                turns = inout(reg) lines.div_ceil(each) => _,
+                after = in(reg) after,
                 count = inout(reg) usize::from(product.adds) => _,
                 out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
                 out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,

@@ -196,7 +196,7 @@ impl Sums {
 #[inline(always)]
 fn multiply<U: Unit>(turn: &mut U::Turn, groups: usize, lhs: &[f32], rhs: &[f32], sums: &mut [f32], adds: bool) {
     let (lhs, rhs): (&[bf16], &[bf16]) = (bytemuck::cast_slice(lhs), bytemuck::cast_slice(rhs));
-    U::multiply(turn, Product { steps: SIDE, groups, lhs, rhs, sums, adds, ahead: std::ptr::null(), lines: 0 });
+    U::multiply(turn, Product { steps: SIDE, groups, lhs, rhs, sums, adds, ahead: [(std::ptr::null(), 0); 2] });
 }
 
 simd_fn! {

@@ -84,7 +84,11 @@ impl<U: Unit> Tile for AmxTile<U> {
     }
 
     fn pack_row(&self, row: &[half::bf16], out: &mut [u32]) {
-        pack_pairs(row, out);
+        match (<&[half::bf16; 2 * SIDE]>::try_from(row), bytemuck::cast_slice_mut(out).first_chunk_mut()) {
+            // A whole group, of known length: not a call.
+            (Ok(row), Some(out)) => *out = *row,
+            _ => pack_pairs(row, out),
+        }
     }
 
     fn piece<'a>(&self, rhs: &'a [half::bf16], _: &'a mut [f32]) -> &'a [half::bf16] {
@@ -97,12 +101,12 @@ impl<U: Unit> Tile for AmxTile<U> {
         _: usize,
         lhs: Lhs<'_, u32>,
         rhs: &[half::bf16],
-        steps: usize,
         ahead: &mut Ahead,
         sums: Sums<'_>,
     ) {
         let Lhs::Packed(lhs) = lhs else { unreachable!("this tile reads packed groups of steps, see `GROUP`") };
         let Sums { acc, mut adds, to: None } = sums else { unreachable!("this tile does not store, see `STORES`") };
+        let steps = ahead.steps;
         if steps == 0 && !adds {
             acc.fill(0.0);
         }
@@ -111,8 +115,8 @@ impl<U: Unit> Tile for AmxTile<U> {
         let mut at = 0;
         for (groups, steps) in [(whole, SIDE), (1, left)].into_iter().filter(|&(groups, steps)| groups * steps > 0) {
             let (lhs, rhs) = (&lhs[at * Product::GROUP..], &rhs[at * Product::GROUP..]);
-            let (ahead, lines) = if at == 0 { ahead.rhs() } else { (std::ptr::null(), 0) };
-            U::multiply(turn, Product { steps, groups, lhs, rhs, sums: &mut *acc, adds, ahead, lines });
+            let ahead = if at == 0 { ahead.whole() } else { [(std::ptr::null(), 0); 2] };
+            U::multiply(turn, Product { steps, groups, lhs, rhs, sums: &mut *acc, adds, ahead });
             (at, adds) = (at + groups, true);
         }
     }

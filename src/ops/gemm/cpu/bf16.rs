@@ -5,10 +5,10 @@
 //! its own way, so sums differ from f32's in the last bits.
 #![allow(unsafe_code)] // intrinsics, behind a check of the processor
 
-use super::ahead::Ahead;
+use super::ahead::{Ahead, Stretch};
 use super::blocked::{self, Lhs, NEAR, Sums, Tile};
 use super::{Format, Gemm};
-use crate::backend::cpu::simd::{Avx512, Isa, Simd, fetch_near, pack_pairs};
+use crate::backend::cpu::simd::{Avx512, Isa, Simd, fetch_line, fetch_near, pack_pairs};
 use crate::backend::cpu::{Caps, Cpu};
 use crate::backend::{Kernel, Launch};
 use crate::dtype::DType;
@@ -66,22 +66,13 @@ impl Tile for Bf16Tile {
         rhs
     }
 
-    fn multiply(
-        &self,
-        (): &mut (),
-        rows: usize,
-        lhs: Lhs<'_, u32>,
-        rhs: &[bf16],
-        steps: usize,
-        ahead: &mut Ahead,
-        sums: Sums<'_>,
-    ) {
+    fn multiply(&self, (): &mut (), rows: usize, lhs: Lhs<'_, u32>, rhs: &[bf16], ahead: &mut Ahead, sums: Sums<'_>) {
         let s = self.0;
         // SAFETY: the processor has the features, see `Bf16Tile`.
         with_rows!(rows, ROWS => unsafe {
             match lhs {
-                Lhs::Packed(lhs) => tile::<ROWS, true>(s, lhs, 1, rhs, steps, ahead, sums),
-                Lhs::Rows(lhs, stride) => tile::<ROWS, false>(s, lhs, stride, rhs, steps, ahead, sums),
+                Lhs::Packed(lhs) => tile::<ROWS, true>(s, lhs, 1, rhs, ahead, sums),
+                Lhs::Rows(lhs, stride) => tile::<ROWS, false>(s, lhs, stride, rhs, ahead, sums),
             }
         })
     }
@@ -94,10 +85,10 @@ fn tile<const ROWS: usize, const PACKED: bool>(
     lhs: &[u32],
     stride: usize,
     rhs: &[bf16],
-    steps: usize,
     ahead: &mut Ahead,
     sums: Sums<'_>,
 ) {
+    let steps = ahead.steps;
     // From one row of lhs to the next, and from one step.
     let (row, step) = if PACKED { (1, <Bf16Tile as Tile>::PITCH) } else { (stride, 1) };
     assert!(steps == 0 || lhs.len() > (ROWS - 1) * row + (steps - 1) * step && rhs.len() >= steps * 64);
@@ -106,9 +97,10 @@ fn tile<const ROWS: usize, const PACKED: bool>(
     // lhs[r·row + p·step] for p < steps. Vectors are read unaligned.
     unsafe {
         let (mut a, mut b) = (lhs.as_ptr(), rhs.as_ptr().cast::<__m512i>());
-        for from in (0..steps).step_by(ahead.every) {
-            ahead.fetch();
-            for _ in 0..ahead.every.min(steps - from) {
+        for Stretch { at: mut line, by, steps } in ahead {
+            for _ in 0..steps {
+                fetch_line(line);
+                line = line.wrapping_add(by);
                 fetch_near(b.wrapping_add(2 * NEAR).cast());
                 fetch_near(b.wrapping_add(2 * NEAR + 1).cast());
                 let b0: __m512bh = std::mem::transmute(_mm512_loadu_si512(b));

@@ -92,15 +92,13 @@ pub(super) trait Tile: Send + Sync {
     fn pack_row(&self, row: &[Self::Source], out: &mut [Self::Step]);
     /// A piece of a panel as the tile reads it, in `room` if it has to be written anew.
     fn piece<'a>(&self, rhs: &'a [Self::Rhs], room: &'a mut [f32]) -> &'a [Self::Value];
-    /// `lhs[steps, rows] · rhs[steps, nr]` for 1 to `MR` rows. Asks for what comes next on the way.
-    #[allow(clippy::too_many_arguments)]
+    /// `lhs[steps, rows] · rhs[steps, nr]` for 1 to `MR` rows, and the steps that `ahead` has: asks for what comes next on the way.
     fn multiply(
         &self,
         turn: &mut Self::Turn,
         rows: usize,
         lhs: Lhs<'_, Self::Step>,
         rhs: &[Self::Value],
-        steps: usize,
         ahead: &mut Ahead,
         sums: Sums<'_>,
     );
@@ -194,6 +192,11 @@ impl Cut {
     /// The rows of a tile.
     fn rows_of(&self, tile: usize) -> Range<usize> {
         deal(self.rows, self.tiles, tile)
+    }
+
+    /// The rows of some tiles.
+    fn rows_of_all(&self, tiles: Range<usize>) -> Range<usize> {
+        self.rows_of(tiles.start).start..self.rows_of(tiles.end - 1).end
     }
 
     /// Steps of packed lhs.
@@ -362,15 +365,26 @@ impl<T: Tile> Left<'_, T> {
         }
     }
 
-    /// What some rows have in a block of k, to be in L2 when it is copied or read.
-    fn next(&self, cut: &Cut, rows: Range<usize>, block: usize) -> Lines {
-        if rows.is_empty() || matches!(self.way, Way::Packed(_)) {
+    /// Of what some tiles have in a block of k, to be in L2 when it is copied or read, part `number` of `parts`. (Not a call: what it
+    /// gives would be copied in memory, see [`Ahead`].)
+    #[inline(always)]
+    fn next(&self, cut: &Cut, tiles: Range<usize>, block: usize, number: usize, parts: usize) -> Lines {
+        const LINE: usize = 16;
+        if let Way::Packed(all) = self.way {
+            let entry = cut.depth * T::PITCH;
+            let all = &all[(block * cut.tiles + tiles.start) * entry..][..tiles.len() * entry];
+            let share = deal(all.len() / LINE, parts, number);
+            return Lines::of(&all[share.start * LINE..share.end * LINE]);
+        }
+        let rows = cut.rows_of_all(tiles);
+        let share = deal(rows.len(), parts, number);
+        if share.is_empty() {
             return Lines::NONE;
         }
         let (batch, first) = self.at;
-        let row = self.all.part(batch, first + rows.start, self.part(cut, block));
+        let row = self.all.part(batch, first + rows.start + share.start, self.part(cut, block));
         let stride = self.all.row_stride * size_of::<T::Source>();
-        Lines::new(row.as_ptr(), stride, size_of_val(row), rows.len())
+        Lines::new(row.as_ptr(), stride, size_of_val(row), share.len())
     }
 
     /// The elements of a row in a block of k.
@@ -422,33 +436,58 @@ fn pack_lhs<T: Tile>(
 ) {
     let entry = cut.depth * T::PITCH;
     pool.chunks_mut(&mut out[..cut.depths * cut.tiles * entry], entry, |i, out| {
-        let (block, t) = (i / cut.tiles, i % cut.tiles);
-        let Range { start: top, end: bottom } = cut.rows_of(t);
-        let end = ((block + 1) * cut.depth).min(cut.steps);
-        let mut stage = [T::Step::zeroed(); 16 * STAGE];
-        let mut gathered = [T::Source::zeroed(); 2 * STAGE];
-        let grain = if T::GROUP > 1 { T::GROUP } else { STAGE };
-        for (from, out) in (block * cut.depth..end).step_by(grain).zip(out.chunks_mut(grain * T::PITCH)) {
-            let count = (end - from).min(grain);
-            let part = from * T::KR..((from + count) * T::KR).min(k);
-            let lines = if T::GROUP > 1 { &mut *out } else { &mut stage };
-            for (row, line) in (first + top..first + bottom).zip(lines.chunks_exact_mut(grain)) {
-                if lhs.col_stride == 1 {
-                    tile.pack_row(lhs.part(batch, row, part.clone()), &mut line[..count]);
-                } else {
-                    let gathered = &mut gathered[..part.len()];
-                    lhs.gather(batch, row, part.start, gathered);
-                    tile.pack_row(gathered, &mut line[..count]);
-                }
+        let (block, rows) = (i / cut.tiles, cut.rows_of(i % cut.tiles));
+        let steps = block * cut.depth..((block + 1) * cut.depth).min(cut.steps);
+        let rows = first + rows.start..first + rows.end;
+        let pack = |row: usize, steps: Range<usize>, out: &mut [T::Step]| {
+            let part = steps.start * T::KR..(steps.end * T::KR).min(k);
+            if lhs.col_stride == 1 {
+                return tile.pack_row(lhs.part(batch, row, part), out);
             }
-            if T::GROUP > 1 {
-                continue;
-            }
-            // Rows that the tile does not have are turned as well, and never read.
-            let (stage, out) = (bytemuck::cast_slice(&stage), bytemuck::cast_slice_mut(out));
-            transpose(tile.simd(), stage, STAGE, (T::PITCH, count), None, out, T::PITCH);
+            let mut gathered = [T::Source::zeroed(); 2 * STAGE];
+            let gathered = &mut gathered[..part.len()];
+            lhs.gather(batch, row, part.start, gathered);
+            tile.pack_row(gathered, out);
+        };
+        match T::GROUP {
+            1 => pack_steps(tile, rows, steps, pack, out),
+            _ => pack_groups::<T>(rows, steps, pack, out),
         }
     });
+}
+
+/// `pack` gives some steps of a row, here all those of a group.
+fn pack_groups<T: Tile>(
+    rows: Range<usize>,
+    steps: Range<usize>,
+    pack: impl Fn(usize, Range<usize>, &mut [T::Step]),
+    out: &mut [T::Step],
+) {
+    for (i, row) in rows.enumerate() {
+        for (from, out) in steps.clone().step_by(T::GROUP).zip(out.chunks_mut(T::GROUP * T::PITCH)) {
+            pack(row, from..(from + T::GROUP).min(steps.end), &mut out[i * T::GROUP..][..T::GROUP]);
+        }
+    }
+}
+
+/// `pack` gives some steps of a row, which are turned here.
+fn pack_steps<T: Tile>(
+    tile: &T,
+    rows: Range<usize>,
+    steps: Range<usize>,
+    pack: impl Fn(usize, Range<usize>, &mut [T::Step]),
+    out: &mut [T::Step],
+) {
+    let mut stage = [T::Step::zeroed(); 16 * STAGE];
+    for (from, out) in steps.clone().step_by(STAGE).zip(out.chunks_mut(STAGE * T::PITCH)) {
+        let count = (steps.end - from).min(STAGE);
+        for (row, line) in rows.clone().zip(stage.chunks_exact_mut(STAGE)) {
+            pack(row, from..from + count, &mut line[..count]);
+        }
+        // Rows that the tile does not have are turned as well, and never read.
+        let (stage, out) = (bytemuck::cast_slice(&stage), bytemuck::cast_slice_mut(out));
+        transpose(tile.simd(), stage, STAGE, (T::PITCH, count), None, out, T::PITCH);
+    }
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -479,9 +518,7 @@ fn multiply<T: Tile, O: Lane>(
             };
             let (tiles, columns) = place(part);
             let (tiles_of_next, columns_of_next) = place(part + 1);
-            let rows_of = |tiles: Range<usize>| cut.rows_of(tiles.start).start..cut.rows_of(tiles.end - 1).end;
-            let rows_of_part = rows_of(tiles.clone());
-            let rows_of_next = rows_of(tiles_of_next);
+            let rows_of_part = cut.rows_of_all(tiles.clone());
             let mut turn = tile.begin();
             for block in 0..cut.depths {
                 let from = block * cut.depth;
@@ -489,9 +526,9 @@ fn multiply<T: Tile, O: Lane>(
                 let (first, last) = (block == 0, block + 1 == cut.depths);
                 lhs.copy(tile, cut, rows_of_part.clone(), block, copied);
                 // What comes after this block of k: the next one, or the first of the next part.
-                let (block_after, rows_after, columns_after) = match last {
-                    true => (0, &rows_of_next, &columns_of_next),
-                    false => (block + 1, &rows_of_part, &columns),
+                let (block_after, tiles_after, columns_after) = match last {
+                    true => (0, &tiles_of_next, &columns_of_next),
+                    false => (block + 1, &tiles, &columns),
                 };
                 for panel in columns.clone() {
                     let start = panel * panel_len + from * T::KR * nr;
@@ -506,8 +543,6 @@ fn multiply<T: Tile, O: Lane>(
                         let rows = cut.rows_of(t);
                         let share = &next[deal(next.len(), tiles.len(), t - tiles.start)];
                         let number = (panel - columns.start) * tiles.len() + t - tiles.start;
-                        let of_tile = deal(rows_after.len(), columns.len() * tiles.len(), number);
-                        let of_tile = rows_after.start + of_tile.start..rows_after.start + of_tile.end;
                         // Sums of a single block of k never leave L1.
                         let at = if first && last { 0 } else { number };
                         let acc = &mut acc[at * T::MR * nr..][..T::MR * nr];
@@ -515,7 +550,8 @@ fn multiply<T: Tile, O: Lane>(
                         if last {
                             epilogue::fetch(epilogue, out, rows.clone(), left, panel_cols);
                         }
-                        let lhs_after = lhs.next(cut, of_tile, block_after);
+                        let lhs_after =
+                            lhs.next(cut, tiles_after.clone(), block_after, number, columns.len() * tiles.len());
                         let mut ahead = Ahead::new(Lines::of(share), lhs_after, count);
                         let to =
                             if last && T::STORES { Direct::new(epilogue, out, rows.clone(), left, nr) } else { None };
@@ -526,7 +562,6 @@ fn multiply<T: Tile, O: Lane>(
                             rows.len(),
                             lhs.tile(cut, block, t, rows_of_part.start, copied),
                             piece,
-                            count,
                             &mut ahead,
                             sums,
                         );

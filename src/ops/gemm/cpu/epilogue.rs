@@ -2,7 +2,7 @@
 #![allow(unsafe_code)] // blocks of the result are written by different threads through one pointer
 
 use super::ahead::Lines;
-use crate::backend::cpu::simd::{Lane, Simd, fetch_line, fetch_line_to_write};
+use crate::backend::cpu::simd::{Lane, Simd, Wide, fetch_line, fetch_line_to_write};
 use crate::dtype::DType;
 use crate::ops::activation::Activation;
 use crate::simd_fn;
@@ -113,27 +113,39 @@ simd_fn! {
     /// Finishes `acc`, rows of two vectors, and stores it from row `top` and column `left` of the result, up to column
     /// `right`. A gated row holds a vector of gates and one of the values that they open.
     pub(super) fn store[S, O: Lane](s, e: &Epilogue<'_>, acc: &[f32], top: usize, left: usize, right: usize, out: &Rows<'_, O>) {
-        for v in 0..if e.gated { 1 } else { 2 } {
-            let from = left + v * S::LANES;
-            if from >= right {
-                break;
-            }
-            let at = (top, from, (from + S::LANES).min(right));
-            // The activation is chosen here, not for each vector.
-            match e.activation {
-                Activation::None => vector(s, e, acc, v, at, out, |x| x),
-                activation => vector(s, e, acc, v, at, out, |x| activation.apply(s, x)),
-            }
+        let nr = 2 * S::LANES;
+        if !e.gated && left + nr <= right {
+            // Both in one: of bf16 they are a line, which is then stored once.
+            return activate(Wide::<S, 2>(s), e, acc.chunks_exact(nr), 0, (top, left, left + nr), out);
         }
+        for (v, from) in (0..if e.gated { 1 } else { 2 }).zip((left..right).step_by(S::LANES)) {
+            activate(s, e, acc.chunks_exact(nr), v, (top, from, (from + S::LANES).min(right)), out);
+        }
+    }
+}
+
+/// [`finish`] with the activation, which is chosen here and not for each vector.
+#[inline(always)]
+fn activate<'a, S: Simd, O: Lane>(
+    s: S,
+    e: &Epilogue<'_>,
+    rows: impl Iterator<Item = &'a [f32]>,
+    v: usize,
+    at: (usize, usize, usize),
+    out: &Rows<'_, O>,
+) {
+    match e.activation {
+        Activation::None => finish(s, e, rows, v, at, out, |x| x),
+        activation => finish(s, e, rows, v, at, out, |x| activation.apply(s, x)),
     }
 }
 
 /// Vector `v` of every row: columns `from..to` of the result from row `top` on.
 #[inline(always)]
-fn vector<S: Simd, O: Lane>(
+fn finish<'a, S: Simd, O: Lane>(
     s: S,
     e: &Epilogue<'_>,
-    acc: &[f32],
+    rows: impl Iterator<Item = &'a [f32]>,
     v: usize,
     (top, from, to): (usize, usize, usize),
     out: &Rows<'_, O>,
@@ -142,17 +154,16 @@ fn vector<S: Simd, O: Lane>(
     let bias = |at: usize| e.bias.map_or(s.zero(), |b| load(s, &b[at..], to - from));
     let shift = bias(from);
     let value_shift = if e.gated { bias(e.n + from) } else { s.zero() };
-    for (r, acc) in acc.chunks_exact(2 * S::LANES).enumerate() {
-        let mut x = activation(s.add(s.load(&acc[v * S::LANES..]), shift));
+    for (row, sums) in (top..).zip(rows) {
+        let mut x = activation(s.add(s.load(&sums[v * S::LANES..]), shift));
         if e.gated {
-            x = s.mul(x, s.add(s.load(&acc[S::LANES..]), value_shift));
+            x = s.mul(x, s.add(s.load(&sums[S::LANES..]), value_shift));
         }
         if let Some(residual) = e.residual {
-            let at = (top + r) * e.n;
-            x = s.add(x, load(s, &residual[at + from..], to - from));
+            x = s.add(x, load(s, &residual[row * e.n + from..], to - from));
         }
         // SAFETY: blocks of the result do not overlap, and one thread works on each.
-        let out = unsafe { out.part(top + r, from, to) };
+        let out = unsafe { out.part(row, from, to) };
         if out.len() == S::LANES {
             O::store(s, x, out);
         } else {

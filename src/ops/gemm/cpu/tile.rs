@@ -8,9 +8,9 @@
 //! 16-bit rhs is widened a piece at a time, which all tiles of a block share.
 #![allow(unsafe_code)] // the innermost loop reads through pointers whose ranges are asserted before it
 
-use super::ahead::Ahead;
+use super::ahead::{Ahead, Stretch};
 use super::blocked::{Lhs, NEAR, Sums, Tile};
-use crate::backend::cpu::simd::{Isa, Lane, Simd, fetch_near, widen};
+use crate::backend::cpu::simd::{Isa, Lane, Simd, fetch_line, fetch_near, widen};
 use crate::dtype::DType;
 use crate::{simd_fn, with_rows};
 use std::marker::PhantomData;
@@ -57,21 +57,12 @@ impl<S: Simd, L: Lane, R: Lane> Tile for F32Tile<S, L, R> {
         room
     }
 
-    fn multiply(
-        &self,
-        (): &mut (),
-        rows: usize,
-        lhs: Lhs<'_, f32>,
-        rhs: &[f32],
-        steps: usize,
-        ahead: &mut Ahead,
-        sums: Sums<'_>,
-    ) {
+    fn multiply(&self, (): &mut (), rows: usize, lhs: Lhs<'_, f32>, rhs: &[f32], ahead: &mut Ahead, sums: Sums<'_>) {
         let s = self.0;
         match lhs {
-            Lhs::Packed(lhs) => with_rows!(rows, ROWS => tile::<S, ROWS, true>(s, lhs, 1, rhs, steps, ahead, sums)),
+            Lhs::Packed(lhs) => with_rows!(rows, ROWS => tile::<S, ROWS, true>(s, lhs, 1, rhs, ahead, sums)),
             Lhs::Rows(lhs, stride) => {
-                with_rows!(rows, ROWS => tile::<S, ROWS, false>(s, lhs, stride, rhs, steps, ahead, sums))
+                with_rows!(rows, ROWS => tile::<S, ROWS, false>(s, lhs, stride, rhs, ahead, sums))
             }
         }
     }
@@ -84,16 +75,20 @@ const fn pitch<S: Simd>() -> usize {
 
 simd_fn! {
     /// Σ_p lhs[p, r] · rhs[p, :] for ROWS rows: of packed lhs, or of rows `stride` apart.
-    fn tile[S; const ROWS: usize, const PACKED: bool](s, lhs: &[f32], stride: usize, rhs: &[f32], steps: usize, ahead: &mut Ahead, sums: Sums<'_>) {
-        let nr = 2 * S::LANES;
+    fn tile[S; const ROWS: usize, const PACKED: bool](s, lhs: &[f32], stride: usize, rhs: &[f32], ahead: &mut Ahead, sums: Sums<'_>) {
+        let (nr, steps) = (2 * S::LANES, ahead.steps);
         // From one row of lhs to the next, and from one step.
         let (row, step) = if PACKED { (1, pitch::<S>()) } else { (stride, 1) };
         assert!(steps == 0 || lhs.len() > (ROWS - 1) * row + (steps - 1) * step);
         let mut c: [[S::V; 2]; ROWS] = sums.begin(s);
         let mut at = lhs.as_ptr();
-        for rhs in rhs[..steps * nr].chunks(ahead.every * nr) {
-            ahead.fetch();
-            for b in rhs.chunks_exact(nr) {
+        let mut rhs = &rhs[..steps * nr];
+        for Stretch { at: mut line, by, steps } in ahead {
+            let (part, rest) = rhs.split_at(steps * nr);
+            rhs = rest;
+            for b in part.chunks_exact(nr) {
+                fetch_line(line);
+                line = line.wrapping_add(by);
                 for line in (0..nr).step_by(16) {
                     fetch_near(b.as_ptr().wrapping_add(NEAR * nr + line).cast());
                 }
