@@ -8,7 +8,7 @@
 //! - KC = 512 steps of k, up to a quarter more where that saves a block (588 steps in two take 3 % longer): a tile of lhs is
 //!   32 KiB, a panel's piece of rhs 64 KiB. Both stream from L2, 14 bytes a cycle of the 48 that it gives; a tile's sums are
 //!   loaded and stored every 7168 cycles.
-//! - While a piece of rhs is used, the next one is asked for, and the rows of lhs of the next block of k, a line every few steps, so
+//! - While a piece of rhs is used, the next one is asked for, and the rows of lhs of the next block of k, a little with every step, so
 //!   that L3 is read evenly. Asked for in one go before each tile, the requests hold up the tile's own loads: 6 % for lhs alone.
 //!   What the tile reads itself is asked for in L1 four steps ahead: without that the first multiply-adds of a step wait, 2 % of
 //!   the time.
