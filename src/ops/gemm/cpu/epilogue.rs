@@ -124,7 +124,8 @@ simd_fn! {
     }
 }
 
-/// [`finish`] with the activation, which is chosen here and not for each vector.
+/// [`finish`] with the activation, which is chosen here and not for each vector. (A closure of it might not be inlined, and then lack
+/// the instruction set: products with a GELU took three times as long.)
 #[inline(always)]
 fn activate<'a, S: Simd, O: Lane>(
     s: S,
@@ -135,8 +136,8 @@ fn activate<'a, S: Simd, O: Lane>(
     out: &Rows<'_, O>,
 ) {
     match e.activation {
-        Activation::None => finish(s, e, rows, v, at, out, |x| x),
-        activation => finish(s, e, rows, v, at, out, |x| activation.apply(s, x)),
+        Activation::None => finish(s, e, Activation::None, rows, v, at, out),
+        activation => finish(s, e, activation, rows, v, at, out),
     }
 }
 
@@ -145,17 +146,21 @@ fn activate<'a, S: Simd, O: Lane>(
 fn finish<'a, S: Simd, O: Lane>(
     s: S,
     e: &Epilogue<'_>,
+    activation: Activation,
     rows: impl Iterator<Item = &'a [f32]>,
     v: usize,
     (top, from, to): (usize, usize, usize),
     out: &Rows<'_, O>,
-    activation: impl Fn(S::V) -> S::V,
 ) {
-    let bias = |at: usize| e.bias.map_or(s.zero(), |b| load(s, &b[at..], to - from));
-    let shift = bias(from);
-    let value_shift = if e.gated { bias(e.n + from) } else { s.zero() };
+    let (mut shift, mut value_shift) = (s.zero(), s.zero());
+    if let Some(bias) = e.bias {
+        shift = load(s, &bias[from..], to - from);
+        if e.gated {
+            value_shift = load(s, &bias[e.n + from..], to - from);
+        }
+    }
     for (row, sums) in (top..).zip(rows) {
-        let mut x = activation(s.add(s.load(&sums[v * S::LANES..]), shift));
+        let mut x = activation.apply(s, s.add(s.load(&sums[v * S::LANES..]), shift));
         if e.gated {
             x = s.mul(x, s.add(s.load(&sums[S::LANES..]), value_shift));
         }
