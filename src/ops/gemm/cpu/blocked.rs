@@ -10,6 +10,8 @@
 //!   loaded and stored every 7168 cycles.
 //! - While a piece of rhs is used, the next one is asked for, and the rows of lhs of the next block of k, a little with every step, so
 //!   that L3 is read evenly. Asked for in one go before each tile, the requests hold up the tile's own loads: 6 % for lhs alone.
+//!   A line between every few steps is a loop in a loop ([`Stretch`](super::ahead::Stretch)): 577x4096x1024 took 31.2 ms, now 27.8,
+//!   2048^3 108, now 100, 197x3072x768 5.7, now 5.1 (Xeon, family 6, model 167, f32, one thread).
 //!   What the tile reads itself is asked for in L1 four steps ahead: without that the first multiply-adds of a step wait, 2 % of
 //!   the time.
 //! - The last step of k ends in the epilogue, tile by tile. Lines of the result and of a residual are asked for before the tile
