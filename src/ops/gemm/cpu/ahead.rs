@@ -1,7 +1,7 @@
 //! Memory that is asked for while a tile multiplies, a little with every step.
 
 /// Bytes that memory is asked for in.
-const LINE: usize = 64;
+pub(super) const LINE: usize = 64;
 
 /// Rows of memory at a distance, in bytes.
 #[derive(Clone, Copy)]
@@ -64,9 +64,9 @@ impl Ahead {
         Ahead { wanted, steps, by: bytes.div_ceil(steps.max(1)).clamp(1, LINE) }
     }
 
-    /// Both, where neighbouring rows are neighbours: the first line, and the number of lines.
-    pub fn whole(&self) -> [(*const u8, usize); 2] {
-        self.wanted.each_ref().map(|wanted| (wanted.first, wanted.rows * wanted.per_row()))
+    /// Of rhs and of lhs the first row, which of packed lhs is all: its first line, and the number of lines.
+    pub fn first_rows(&self) -> [(*const u8, usize); 2] {
+        self.wanted.each_ref().map(|wanted| (wanted.first, wanted.per_row()))
     }
 }
 

@@ -117,7 +117,7 @@ impl<U: Unit> Tile for AmxTile<U> {
         let mut at = 0;
         for (groups, steps) in [(whole, SIDE), (1, left)].into_iter().filter(|&(groups, steps)| groups * steps > 0) {
             let (lhs, rhs) = (&lhs[at * Product::GROUP..], &rhs[at * Product::GROUP..]);
-            let ahead = if at == 0 { ahead.whole() } else { [(std::ptr::null(), 0); 2] };
+            let ahead = if at == 0 { ahead.first_rows() } else { [(std::ptr::null(), 0); 2] };
             U::multiply(turn, Product { steps, groups, lhs, rhs, sums: &mut *acc, adds, ahead });
             (at, adds) = (at + groups, true);
         }

@@ -31,7 +31,7 @@
 //! 2048^3 neither. On Zen 5 (L2 1 MiB) KC of 256 and 384 are within 2 % of 512, to either side. A residual that tiles add from
 //! their registers instead of by way of L1 gains nothing.
 
-use super::ahead::{Ahead, Lines};
+use super::ahead::{Ahead, LINE, Lines};
 use super::epilogue::{self, Direct, Epilogue, Rows};
 
 use crate::backend::cpu::simd::{Lane, Simd, transpose};
@@ -371,12 +371,11 @@ impl<T: Tile> Left<'_, T> {
     /// gives would be copied in memory, see [`Ahead`].)
     #[inline(always)]
     fn next(&self, cut: &Cut, tiles: Range<usize>, block: usize, number: usize, parts: usize) -> Lines {
-        const LINE: usize = 16;
         if let Way::Packed(all) = self.way {
-            let entry = cut.depth * T::PITCH;
+            let (entry, line) = (cut.depth * T::PITCH, LINE / size_of::<T::Step>());
             let all = &all[(block * cut.tiles + tiles.start) * entry..][..tiles.len() * entry];
-            let share = deal(all.len() / LINE, parts, number);
-            return Lines::of(&all[share.start * LINE..share.end * LINE]);
+            let share = deal(all.len() / line, parts, number);
+            return Lines::of(&all[share.start * line..share.end * line]);
         }
         let rows = cut.rows_of_all(tiles);
         let share = deal(rows.len(), parts, number);
