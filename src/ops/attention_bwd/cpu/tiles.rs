@@ -1,13 +1,17 @@
-//! The vector code of the kernel: one block of queries against one strip of keys, and what prepares and ends it. See
-//! `mod.rs` for the algorithm.
+//! Products in register tiles of vectors: one block of queries against one strip of keys. See `mod.rs` for the algorithm.
+//!
+//! Layout: queries and gradients of their results [panel of queries][word of a row][`PANEL`] and [panel of columns][word of
+//! queries][`PANEL`]; weights, and gradients of scores, [query][lane] of one strip. Words of several queries take the place of the first;
+//! that of the second, of gradients of scores, then has the words of keys of both ([`row_of_slopes`]).
 // Loops over registers name them by number: iterators over the arrays keep some of them in memory.
 #![allow(clippy::needless_range_loop)]
 
-use super::Queries;
-use crate::backend::cpu::deal;
+use super::queries::{Mask, Queries};
+use super::slot::{Ahead, Shape, Sight, Slot};
+use super::{Products, columns};
 use crate::backend::cpu::simd::{Isa, Lane, Simd, math};
 use crate::ops::attend::cpu::tile::{dots, weigh};
-use crate::ops::attend::cpu::{PANEL, Soon, Words, max_nv};
+use crate::ops::attend::cpu::{PANEL, Rows, Words, max_nv, spread, turn_eight};
 use crate::simd_fn;
 use std::ops::Range;
 
@@ -16,168 +20,106 @@ const SPAN_BYTES: usize = 800 << 10;
 /// A multiple of every strip.
 const STRIPS: usize = 48;
 /// Queries of a block.
-pub const QUERIES: usize = 72;
-
-/// What the size of the working memory depends on.
-#[derive(Clone, Copy)]
-pub struct Shape {
-    pub head_dim: usize,
-    /// Values of a word: see [`Words`].
-    pub values: usize,
-}
-
-impl Shape {
-    /// Words of a row.
-    pub fn depth(self) -> usize {
-        self.head_dim.div_ceil(self.values)
-    }
-
-    /// Columns, rounded up to whole vectors of any instruction set.
-    pub fn wide(self) -> usize {
-        self.head_dim.next_multiple_of(PANEL)
-    }
-
-    /// Keys of a span, at most.
-    pub fn keys(self) -> usize {
-        let of_key = 2 * self.depth() + 2 * self.head_dim + self.wide() / self.values;
-        (SPAN_BYTES / (4 * of_key) / STRIPS * STRIPS).clamp(2 * STRIPS, 16 * STRIPS)
-    }
-
-    /// The f32 values and words that a slot takes.
-    pub fn len(self) -> usize {
-        let (depth, wide, of_word) = (self.depth(), self.wide(), self.wide() / self.values);
-        self.keys() * (2 * depth + 2 * self.head_dim + of_word + 4)
-            + ROOM * (2 * depth + 2 * of_word + wide + 2 * STRIPS + 6)
-            + 8 * wide
-    }
-}
-
-/// The working memory of a part.
-pub struct Slot<'a> {
-    /// Keys and values of the span: [word of a row][lane] of one strip after the other.
-    pub kt: &'a mut [f32],
-    pub vt: &'a mut [f32],
-    /// Their gradients so far, likewise: [head_dim][lane].
-    pub dkt: &'a mut [f32],
-    pub dvt: &'a mut [f32],
-    /// Keys: [word of keys][column] of one group of columns after the other (see [`columns`]).
-    pub k: &'a mut [f32],
-    /// Queries, and gradients of their results: [panel of queries][word of a row][`PANEL`].
-    pub qt: &'a mut [f32],
-    pub doutt: &'a mut [f32],
-    /// The same: [panel of columns][word of queries][`PANEL`].
-    pub q: &'a mut [f32],
-    pub dout: &'a mut [f32],
-    /// What the span adds to the gradients of queries: [query][column, rounded up].
-    pub dq: &'a mut [f32],
-    /// Of a strip: weights, and gradients of scores: [query][lane]. Words of several queries take the place of the first; that of
-    /// the second, of gradients of scores, then has the words of keys of both (see [`row_of_slopes`]).
-    pub p: &'a mut [f32],
-    pub ds: &'a mut [f32],
-    /// Per query: the keys that it sees by their place are those from `lo` to before `hi`; what 2^x is divided by, its
-    /// log-sum-exp in base 2, negated; delta; both halves of its segment's id.
-    pub lo: &'a mut [f32],
-    pub hi: &'a mut [f32],
-    pub minus_lse: &'a mut [f32],
-    pub delta: &'a mut [f32],
-    pub id_high: &'a mut [f32],
-    pub id_low: &'a mut [f32],
-    /// Per key: its place; 1 if it is there and 0 if not; both halves of its segment's id.
-    pub place: &'a mut [f32],
-    pub there: &'a mut [f32],
-    pub key_high: &'a mut [f32],
-    pub key_low: &'a mut [f32],
-    /// Eight rows on their way through a transposition.
-    pub stage: &'a mut [f32],
-    pub shape: Shape,
-}
-
-/// What is brought closer during steps: `each` rows at every tile of scores.
-pub struct Ahead {
-    pub rows: [Soon; 3],
-    pub each: usize,
-}
-
-impl Ahead {
-    #[inline(always)]
-    fn fetch(&mut self) {
-        for rows in &mut self.rows {
-            rows.fetch(self.each);
-        }
-    }
-}
-
+const QUERIES: usize = 72;
 /// Rows of queries that there is room for: whole panels, and tiles of up to eight that begin
 /// anywhere reach beyond the last.
-pub const ROOM: usize = (QUERIES + 7).next_multiple_of(PANEL);
+const ROOM: usize = (QUERIES + 7).next_multiple_of(PANEL);
 
-impl<'a> Slot<'a> {
-    /// Cuts a slot out of at least [`len`](Shape::len) values.
-    pub fn new(memory: &'a mut [f32], shape: Shape) -> Slot<'a> {
-        let mut rest = memory;
-        let mut cut = |len: usize| {
-            let (part, tail) = std::mem::take(&mut rest).split_at_mut(len);
-            rest = tail;
-            part
-        };
-        let (keys, depth, wide) = (shape.keys(), shape.depth(), shape.wide());
-        Slot {
-            kt: cut(keys * depth),
-            vt: cut(keys * depth),
-            dkt: cut(keys * shape.head_dim),
-            dvt: cut(keys * shape.head_dim),
-            k: cut(keys / shape.values * wide),
-            qt: cut(ROOM * depth),
-            doutt: cut(ROOM * depth),
-            q: cut(ROOM / shape.values * wide),
-            dout: cut(ROOM / shape.values * wide),
-            dq: cut(ROOM * wide),
-            p: cut(ROOM * STRIPS),
-            ds: cut(ROOM * STRIPS),
-            lo: cut(ROOM),
-            hi: cut(ROOM),
-            minus_lse: cut(ROOM),
-            delta: cut(ROOM),
-            id_high: cut(ROOM),
-            id_low: cut(ROOM),
-            place: cut(keys),
-            there: cut(keys),
-            key_high: cut(keys),
-            key_low: cut(keys),
-            stage: cut(8 * wide),
-            shape,
+#[derive(Clone, Copy)]
+pub struct Tiles<W>(pub W);
+
+impl<S: Simd, W: Words<S>> Products<S> for Tiles<W> {
+    type Words = W;
+    type Turn = ();
+    const UNIT: usize = 1;
+    const ADDS: bool = true;
+
+    fn words(self) -> W {
+        self.0
+    }
+    fn begin(self) {}
+    fn units() -> usize {
+        max_nv::<S>()
+    }
+    fn columns() -> usize {
+        if S::ISA == Isa::Avx512 { 4 } else { max_nv::<S>() }
+    }
+    fn shape(head_dim: usize) -> Shape {
+        Shape {
+            head_dim,
+            values: W::VALUES,
+            whole: [1, 1],
+            // Tiles begin at a multiple of 8 rows; words of rows are whole.
+            tile: [8, W::VALUES],
+            queries: QUERIES,
+            room: ROOM,
+            strips: STRIPS,
+            bytes: SPAN_BYTES,
+            scores: [ROOM * STRIPS; 2],
+            sums: [1, head_dim.next_multiple_of(PANEL)],
         }
     }
+
+    fn pack<T: Lane>(
+        self,
+        s: S,
+        queries: &Queries<'_>,
+        rows: &Rows<'_, T>,
+        sight: &Sight<'_>,
+        to: [&mut [f32]; 2],
+        stage: &mut [f32],
+    ) {
+        pack(s, self.0, queries, rows, sight, to, stage);
+    }
+
+    fn step(
+        self,
+        s: S,
+        (): &mut (),
+        strip: Range<usize>,
+        rows: Range<usize>,
+        mask: Mask<'_>,
+        ahead: &mut Ahead,
+        slot: &mut Slot<'_>,
+    ) {
+        match strip.len() / S::LANES {
+            1 => step::<S, W, 1>(s, self.0, strip.start, rows, mask, ahead, slot),
+            2 => step::<S, W, 2>(s, self.0, strip.start, rows, mask, ahead, slot),
+            _ => step::<S, W, 3>(s, self.0, strip.start, rows, mask, ahead, slot),
+        }
+    }
+    fn end(self, (): &mut (), _: usize, _: &mut Slot<'_>) {}
 }
 
-/// Groups of vectors that the columns of keys are cut into: as few and as even as the register tile allows. Gives the
-/// first column and the vectors of each.
-pub fn columns<S: Simd>(head_dim: usize) -> impl Iterator<Item = (usize, usize)> {
-    let most = if S::ISA == Isa::Avx512 { 4 } else { max_nv::<S>() };
-    let vectors = head_dim.div_ceil(S::LANES);
-    let groups = vectors.div_ceil(most);
-    (0..groups).map(move |i| {
-        let group = deal(vectors, groups, i);
-        (group.start * S::LANES, group.len())
-    })
-}
-
-/// What happens to a strip's scores before they count.
-#[derive(Clone, Copy)]
-pub struct Mask<'a> {
-    /// What they are multiplied by, for weights that are powers of 2.
-    pub scale: f32,
-    /// Keys lie outside of some query's `lo..hi`.
-    pub bounded: bool,
-    /// A bias, segments or padding.
-    pub others: Option<&'a Queries<'a>>,
+simd_fn! {
+    /// Packs rows of queries, turned and as they are. What sees nothing counts as zeros.
+    fn pack[S, W: Words<S>, T: Lane](
+        s, words: W, queries: &Queries<'_>, rows: &Rows<'_, T>, sight: &Sight<'_>, to: [&mut [f32]; 2], stage: &mut [f32],
+    ) {
+        let (op, b, depth) = (queries.masks.op, queries.b, queries.masks.op.head_dim.div_ceil(W::VALUES));
+        let ([turned, plain], count) = (to, queries.count);
+        let row = |r: usize| {
+            let (head, i) = queries.row(r);
+            (r < count && sight.sees(r)).then(|| rows.row(b, i, head))
+        };
+        for first in (0..count).step_by(8) {
+            let (head, i) = queries.row(first);
+            let all = first + 8 <= count && i + 8 <= op.len_q && (first..first + 8).all(|r| sight.sees(r));
+            let direct = all.then(|| (rows.from(b, i, head), rows.strides[1]));
+            let to = &mut turned[first / PANEL * PANEL * depth..][..PANEL * depth][first % PANEL..];
+            turn_eight(s, words, direct, |i| row(first + i), None, stage, (to, PANEL, depth));
+        }
+        for r in (0..count).step_by(W::VALUES) {
+            spread(s, words, |n| row(r + n), r / W::VALUES, plain, ROOM / W::VALUES * PANEL);
+        }
+    }
 }
 
 simd_fn! {
     /// Weights and gradients of scores for some queries, the first a multiple of 8 and their number one of a word's values, and a
     /// strip of keys whose first is number `at` of the span; what they add to the gradients of its values and keys and, in
     /// `slot.dq`, of the queries.
-    pub fn step[S, W: Words<S>; const NV: usize](s, words: W, at: usize, rows: Range<usize>, mask: Mask<'_>, ahead: &mut Ahead, slot: &mut Slot<'_>) {
+    fn step[S, W: Words<S>; const NV: usize](s, words: W, at: usize, rows: Range<usize>, mask: Mask<'_>, ahead: &mut Ahead, slot: &mut Slot<'_>) {
         if S::LANES == 16 {
             weights::<S, W, 8, NV>(s, words, at, rows.clone(), mask, ahead, slot);
             slopes::<S, W, 8, NV>(s, words, at, rows.clone(), ahead, slot);
@@ -190,7 +132,7 @@ simd_fn! {
         let of_scores = rows.start * width..rows.end * width;
         accumulate::<S, W, NV>(s, words, slot.dout, rows.clone(), &slot.p[of_scores.clone()], &mut slot.dvt[of_strip.clone()]);
         accumulate::<S, W, NV>(s, words, slot.q, rows.clone(), &slot.ds[of_scores], &mut slot.dkt[of_strip]);
-        for (first, vectors) in columns::<S>(d) {
+        for (first, vectors) in columns::<S, Tiles<W>>(d) {
             match vectors {
                 1 => to_queries::<S, W, NV, 1>(s, words, first, rows.clone(), at, slot),
                 2 => to_queries::<S, W, NV, 2>(s, words, first, rows.clone(), at, slot),
@@ -225,7 +167,7 @@ fn weights<S: Simd, W: Words<S>, const MR: usize, const NV: usize>(
         let queries = (side_by_side(slot.qt, depth, r), PANEL);
         let tile = weigh::<S, W, MR, NV>(s, words, [[s.zero(); NV]; MR], depth, queries, (kt, width));
         let p = &mut slot.p[r * width..(r + MR) * width];
-        let hidden = mask.bounded || mask.others.is_some();
+        let hidden = mask.hides();
         for i in 0..MR {
             let minus_lse = s.splat(slot.minus_lse[r + i]);
             for v in 0..NV {
@@ -242,27 +184,10 @@ fn weights<S: Simd, W: Words<S>, const MR: usize, const NV: usize>(
 /// P = 2^x of what is not hidden.
 #[inline(always)]
 fn conceal<S: Simd, const NV: usize>(s: S, at: usize, rows: Range<usize>, mask: Mask<'_>, slot: &mut Slot<'_>) {
-    let (hidden, width) = (s.splat(f32::NEG_INFINITY), NV * S::LANES);
     for row in rows {
         for v in 0..NV {
-            let (key, p) = (at + v * S::LANES, row * width + v * S::LANES);
-            let mut x = s.load(&slot.p[p..]);
-            if let Some(queries) = mask.others {
-                if let Some(bias) = queries.bias(row) {
-                    let from = (queries.span.start + key).min(bias.len());
-                    let bias = &bias[from..bias.len().min(from + S::LANES)];
-                    x = s.fma(s.load_part(bias), s.splat(std::f32::consts::LOG2_E), x);
-                }
-                let high = s.abs(s.sub(s.load(&slot.key_high[key..]), s.splat(slot.id_high[row])));
-                let low = s.abs(s.sub(s.load(&slot.key_low[key..]), s.splat(slot.id_low[row])));
-                x = s.select_lt(s.add(high, low), s.splat(0.5), x, hidden);
-                x = s.select_lt(s.load(&slot.there[key..]), s.splat(0.5), hidden, x);
-            }
-            if mask.bounded {
-                let place = s.load(&slot.place[key..]);
-                x = s.select_lt(place, s.splat(slot.lo[row]), hidden, x);
-                x = s.select_lt(place, s.splat(slot.hi[row]), x, hidden);
-            }
+            let p = row * NV * S::LANES + v * S::LANES;
+            let x = mask.apply(s, s.load(&slot.p[p..]), row, at + v * S::LANES, &slot.sight);
             s.store(math::exp2(s, x), &mut slot.p[p..]);
         }
     }
@@ -421,34 +346,5 @@ fn to_queries_by<S: Simd, W: Words<S>, const MR: usize, const NV: usize, const N
                 }
             }
         }
-    }
-}
-
-simd_fn! {
-    /// `to += factor · x`
-    pub fn add[S](s, factor: f32, x: &[f32], to: &mut [f32]) {
-        let (body, factor) = (to.len() - to.len() % S::LANES, s.splat(factor));
-        for (x, to) in x[..body].chunks_exact(S::LANES).zip(to.chunks_exact_mut(S::LANES)) {
-            s.store(s.fma(factor, s.load(x), s.load(to)), to);
-        }
-        if body < to.len() {
-            let (x, to) = (&x[body..to.len()], &mut to[body..]);
-            s.store_part(s.fma(factor, s.load_part(x), s.load_part(to)), to);
-        }
-    }
-}
-
-simd_fn! {
-    /// `x · y`
-    pub fn dot[S, T: Lane](s, x: &[f32], y: &[T]) -> f32 {
-        let body = x.len() - x.len() % S::LANES;
-        let mut sum = s.zero();
-        for (x, y) in x[..body].chunks_exact(S::LANES).zip(y.chunks_exact(S::LANES)) {
-            sum = s.fma(s.load(x), T::load(s, y), sum);
-        }
-        if body < x.len() {
-            sum = s.fma(s.load_part(&x[body..]), T::load_part(s, &y[body..x.len()]), sum);
-        }
-        s.sum(sum)
     }
 }
