@@ -50,8 +50,8 @@ pub struct Product<'a> {
     /// Pairs of k in a group.
     pub steps: usize,
     pub groups: usize,
-    /// [groups, 32 rows, 16, 2]
     pub lhs: &'a [bf16],
+    pub lies: Lies,
     /// [groups, steps, 32 columns, 2]
     pub rhs: &'a [bf16],
     /// [32, 32]
@@ -62,17 +62,35 @@ pub struct Product<'a> {
     pub ahead: [(*const u8, usize); 2],
 }
 
+/// How the left side of a [`Product`] lies.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Lies {
+    /// [groups, 32 rows, 16, 2]
+    InGroups,
+    /// 32 rows of [groups, 16, 2], so many elements apart.
+    InRows(usize),
+}
+
 impl Product<'_> {
     /// Elements of a group of lhs.
     pub const GROUP: usize = 2 * SIDE * BLOCK;
 
+    /// Elements of lhs from one row to the next, and from one group to the next.
+    fn strides(&self) -> [usize; 2] {
+        match self.lies {
+            Lies::InGroups => [2 * SIDE, Self::GROUP],
+            Lies::InRows(stride) => [stride, 2 * SIDE],
+        }
+    }
+
     /// # Panics
     /// Something is outside of the slices.
     pub fn check(&self) {
-        let (steps, groups) = (self.steps, self.groups);
+        let (steps, groups, [row, group]) = (self.steps, self.groups, self.strides());
         assert!((1..=SIDE).contains(&steps) && groups > 0 && (steps == SIDE || groups == 1));
-        assert!(self.lhs.len() >= groups * Self::GROUP && self.rhs.len() >= groups * steps * 2 * BLOCK);
-        assert!(self.sums.len() >= BLOCK * BLOCK);
+        let last = (BLOCK - 1).checked_mul(row).and_then(|last| last.checked_add((groups - 1) * group));
+        assert!(last.is_some_and(|last| last <= self.lhs.len() && self.lhs.len() - last >= 2 * steps));
+        assert!(self.rhs.len() >= groups * steps * 2 * BLOCK && self.sums.len() >= BLOCK * BLOCK);
     }
 }
 
@@ -188,6 +206,7 @@ impl Registers {
             [(_, 0), only] | [only, (_, 0)] => [only, (only.0.wrapping_add(64 * only.1), 0)],
             both => both,
         };
+        let [row, group] = product.strides().map(|elements| elements * size_of::<bf16>());
         let each = (lines + more).div_ceil(product.groups).max(1);
         // SAFETY: the processor has the instructions, see `drop`. `check` has found all that is read and written inside of the
         // slices: registers are shaped for as many pairs as a group has. Requests for memory never fault.
@@ -211,10 +230,11 @@ impl Registers {
                 "tdpbf16ps tmm0, tmm4, tmm6",
                 "tileloadd tmm7, [{rhs} + 1*{line} + 64]",
                 "tdpbf16ps tmm1, tmm4, tmm7",
-                "tileloadd tmm5, [{lhs} + 1*{row} + 1024]",
+                "tileloadd tmm5, [{low} + 1*{row}]",
                 "tdpbf16ps tmm2, tmm5, tmm6",
                 "tdpbf16ps tmm3, tmm5, tmm7",
-                "add {lhs}, 2048",
+                "add {lhs}, {group}",
+                "add {low}, {group}",
                 "add {rhs}, 2048",
                 "mov {count}, {each}",
                 "4:",
@@ -232,8 +252,11 @@ impl Registers {
                 "tilestored [{sums} + 1*{line} + 2112], tmm3",
                 sums = in(reg) product.sums.as_mut_ptr(),
                 line = in(reg) 4 * BLOCK,
-                row = in(reg) 4 * SIDE,
+                row = in(reg) row,
+                group = in(reg) group,
                 lhs = inout(reg) product.lhs.as_ptr() => _,
+                // The lower half of its rows.
+                low = inout(reg) product.lhs.as_ptr().wrapping_byte_add(SIDE * row) => _,
                 rhs = inout(reg) product.rhs.as_ptr() => _,
                 groups = inout(reg) product.groups => _,
                 ahead = inout(reg) ahead => _,
@@ -342,12 +365,12 @@ mod tests {
 
         fn multiply((): &mut (), product: Product<'_>) {
             product.check();
-            let Product { steps, groups, lhs, rhs, sums, adds, .. } = product;
+            let ([row, group], Product { steps, groups, lhs, rhs, sums, adds, .. }) = (product.strides(), product);
             for (i, sum) in sums[..BLOCK * BLOCK].iter_mut().enumerate() {
                 let (r, c) = (i / BLOCK, i % BLOCK);
                 let mut total = if adds { *sum } else { 0.0 };
                 for (g, p) in (0..groups).flat_map(|g| (0..2 * steps).map(move |p| (g, p))) {
-                    let x = lhs[g * Product::GROUP + r * 2 * SIDE + p].to_f32();
+                    let x = lhs[g * group + r * row + p].to_f32();
                     total += x * rhs[((g * steps + p / 2) * BLOCK + c) * 2 + p % 2].to_f32();
                 }
                 *sum = total;

@@ -29,7 +29,7 @@
 
 use super::block::{self, Ahead, Mask, Rise, Shape, Slot};
 use super::flash::{self, Head, Products};
-use crate::backend::cpu::simd::amx::{self, Amx, BLOCK, Product, SIDE, Unit};
+use crate::backend::cpu::simd::amx::{self, Amx, BLOCK, Lies, Product, SIDE, Unit};
 use crate::backend::cpu::simd::{Avx512, Bf16Dot, Lane, Simd, math};
 use crate::backend::cpu::{Caps, Cpu};
 use crate::backend::{Kernel, Launch};
@@ -196,7 +196,8 @@ impl Sums {
 #[inline(always)]
 fn multiply<U: Unit>(turn: &mut U::Turn, groups: usize, lhs: &[f32], rhs: &[f32], sums: &mut [f32], adds: bool) {
     let (lhs, rhs): (&[bf16], &[bf16]) = (bytemuck::cast_slice(lhs), bytemuck::cast_slice(rhs));
-    U::multiply(turn, Product { steps: SIDE, groups, lhs, rhs, sums, adds, ahead: [(std::ptr::null(), 0); 2] });
+    let (lies, ahead) = (Lies::InGroups, [(std::ptr::null(), 0); 2]);
+    U::multiply(turn, Product { steps: SIDE, groups, lhs, lies, rhs, sums, adds, ahead });
 }
 
 simd_fn! {

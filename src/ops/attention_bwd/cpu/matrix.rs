@@ -26,7 +26,7 @@
 use super::queries::{Mask, Queries};
 use super::slot::{Ahead, Shape, Sight, Slot};
 use super::{Products, run, workspace_of};
-use crate::backend::cpu::simd::amx::{self, Amx, BLOCK, Product, SIDE, Unit};
+use crate::backend::cpu::simd::amx::{self, Amx, BLOCK, Lies, Product, SIDE, Unit};
 use crate::backend::cpu::simd::{Avx512, Bf16Dot, Lane, Simd, math};
 use crate::backend::cpu::{Caps, Cpu};
 use crate::backend::{Kernel, Launch};
@@ -199,7 +199,8 @@ fn turn(s: Avx512, queries: usize, head_dim: usize, from: &[f32], to: &mut [f32]
 #[inline(always)]
 fn multiply<U: Unit>(turn: &mut U::Turn, groups: usize, lhs: &[f32], rhs: &[f32], sums: &mut [f32], adds: bool) {
     let (lhs, rhs): (&[bf16], &[bf16]) = (bytemuck::cast_slice(lhs), bytemuck::cast_slice(rhs));
-    U::multiply(turn, Product { steps: SIDE, groups, lhs, rhs, sums, adds, ahead: [(std::ptr::null(), 0); 2] });
+    let (lies, ahead) = (Lies::InGroups, [(std::ptr::null(), 0); 2]);
+    U::multiply(turn, Product { steps: SIDE, groups, lhs, lies, rhs, sums, adds, ahead });
 }
 
 simd_fn! {

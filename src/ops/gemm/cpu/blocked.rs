@@ -54,6 +54,9 @@ const LEAST_PANELS: usize = 2;
 pub(super) const CHUNK_ROWS: usize = 4032;
 /// Steps of k that a tile asks for rhs ahead, in L1.
 pub(super) const NEAR: usize = 4;
+/// Columns up to which a tile that reads whole lines of lhs does so where they lie, for more packing pays: of rows a multiple of a
+/// kilobyte apart, 16 of which share a set or two of L1, and of others.
+const LYING_COLS: [usize; 2] = [1024, 4096];
 /// Steps of lhs on their way through a transposition.
 const STAGE: usize = 64;
 
@@ -75,9 +78,10 @@ pub(super) trait Tile: Send + Sync {
     const MR: usize;
     /// From one step of packed lhs to the next.
     const PITCH: usize = Self::MR.next_multiple_of(8);
-    /// Steps that are packed row by row: 1 where those of neighbouring rows are neighbours, and the tile reads rows of steps at
-    /// any distance as well. Blocks of k are whole groups.
+    /// Steps that are packed row by row: 1 where those of neighbouring rows are neighbours. Blocks of k are whole groups.
     const GROUP: usize = 1;
+    /// Whether it reads `MR` rows, each in whole lines, whatever rows there are.
+    const WHOLE: bool = false;
     /// Whether it stores sums straight into the result where it can.
     const STORES: bool = true;
     /// The most rows of a block of the result.
@@ -278,11 +282,15 @@ fn run_as<T: Tile, O: Lane>(tile: &T, op: &Gemm, panels: Format, l: &mut Launch<
         for first in (0..op.m).step_by(CHUNK_ROWS) {
             let rows = (op.m - first).min(CHUNK_ROWS);
             let cut = cut_of(rows);
-            let way = if T::GROUP > 1 || lhs.col_stride != 1 {
-                pack_lhs(tile, pool, &lhs, (b, first), op.k, &cut, packed_lhs);
-                Way::Packed(&*packed_lhs)
-            } else {
-                lying::<T>(&lhs, (b, first), op.k).map_or(Way::Copied, Way::Lying)
+            let lying = lying::<T>(&lhs, (b, first), op.k, &cut);
+            let way = match lying {
+                None if T::GROUP == 1 && lhs.col_stride == 1 => Way::Copied,
+                _ => {
+                    let rows = lying.unwrap_or(&[]);
+                    let tiles = whole_tiles::<T>(&lhs, rows, op.k, &cut);
+                    pack_lhs(tile, pool, &lhs, (b, first), op.k, &cut, tiles, packed_lhs);
+                    Way::Before { rows, tiles, packed: &*packed_lhs }
+                }
             };
             let lhs = Left { all: &lhs, at: (b, first), k: op.k, way };
             let base = (b * op.m + first) * op.n;
@@ -337,10 +345,8 @@ impl<'a, E: Elem> Strided<'a, E> {
 /// How tiles come to rows of lhs.
 #[derive(Clone, Copy)]
 enum Way<'a, Step> {
-    /// They are all packed before.
-    Packed(&'a [Step]),
-    /// They are read where they lie; from the first on.
-    Lying(&'a [Step]),
+    /// So many tiles read them where they lie, from the first on; those of the others are packed before.
+    Before { rows: &'a [Step], tiles: usize, packed: &'a [Step] },
     /// Those of a block of the result are copied, a block of k at a time.
     Copied,
 }
@@ -371,9 +377,9 @@ impl<T: Tile> Left<'_, T> {
     /// gives would be copied in memory, see [`Ahead`].)
     #[inline(always)]
     fn next(&self, cut: &Cut, tiles: Range<usize>, block: usize, number: usize, parts: usize) -> Lines {
-        if let Way::Packed(all) = self.way {
+        if let Way::Before { tiles: 0, packed, .. } = self.way {
             let (entry, line) = (cut.depth * T::PITCH, LINE / size_of::<T::Step>());
-            let all = &all[(block * cut.tiles + tiles.start) * entry..][..tiles.len() * entry];
+            let all = &packed[(block * cut.tiles + tiles.start) * entry..][..tiles.len() * entry];
             let share = deal(all.len() / line, parts, number);
             return Lines::of(&all[share.start * line..share.end * line]);
         }
@@ -404,28 +410,54 @@ impl<T: Tile> Left<'_, T> {
     ) -> Lhs<'b, T::Step> {
         let first = cut.rows_of(tile).start;
         match self.way {
-            Way::Packed(all) => Lhs::Packed(&all[(block * cut.tiles + tile) * cut.depth * T::PITCH..]),
-            Way::Lying(all) => {
+            Way::Before { rows, tiles, .. } if tile < tiles => {
                 let stride = self.all.row_stride / T::KR;
-                Lhs::Rows(&all[first * stride + block * cut.depth..], stride)
+                Lhs::Rows(&rows[first * stride + block * cut.depth..], stride)
+            }
+            Way::Before { tiles, packed, .. } => {
+                Lhs::Packed(&packed[(block * (cut.tiles - tiles) + tile - tiles) * cut.depth * T::PITCH..])
             }
             Way::Copied => Lhs::Rows(&copied[(first - from) * distance(cut)..], distance(cut)),
         }
     }
 }
 
-/// Rows of lhs as tiles can read them where they lie, from one on: their elements are whole steps, as they stand in memory. Rows
-/// whole pages apart share a set of L1, which has fewer ways than a tile has rows.
-fn lying<'a, T: Tile>(lhs: &Strided<'a, T::Source>, (batch, first): (usize, usize), k: usize) -> Option<&'a [T::Step]> {
+/// Rows of lhs as tiles can read them where they lie, from one on: their elements are neighbours and whole steps, as they stand in
+/// memory. Rows whole pages apart share a set of L1, which has fewer ways than a tile has rows.
+fn lying<'a, T: Tile>(
+    lhs: &Strided<'a, T::Source>,
+    (batch, first): (usize, usize),
+    k: usize,
+    cut: &Cut,
+) -> Option<&'a [T::Step]> {
     const PAGE: usize = 4096;
-    let apart = !(lhs.row_stride * size_of::<T::Source>()).is_multiple_of(PAGE);
+    let (rows, stride) = (lhs.rows(batch, first), lhs.row_stride * size_of::<T::Source>());
+    let apart = lhs.col_stride == 1 && !stride.is_multiple_of(PAGE);
     let whole = k.is_multiple_of(T::KR) && lhs.row_stride.is_multiple_of(T::KR);
-    let rows = lhs.rows(batch, first);
     let fit = T::KR * size_of::<T::Source>() == size_of::<T::Step>();
-    (fit && apart && whole).then(|| bytemuck::try_cast_slice(&rows[..rows.len() / T::KR * T::KR]).ok()).flatten()
+    let pays = !T::WHOLE || {
+        let in_lines = stride.is_multiple_of(LINE) && (rows.as_ptr() as usize).is_multiple_of(LINE);
+        let most = LYING_COLS[usize::from(!stride.is_multiple_of(PAGE / 4))];
+        in_lines && cut.panels * 2 * T::S::LANES <= most
+    };
+    (fit && apart && whole && pays)
+        .then(|| bytemuck::try_cast_slice(&rows[..rows.len() / T::KR * T::KR]).ok())
+        .flatten()
 }
 
-/// Packs lhs: for each block of k all tiles, each [step][row], or [group of steps][row][step].
+/// The first tiles, which find all rows that they read in `rows`.
+fn whole_tiles<T: Tile>(lhs: &Strided<'_, T::Source>, rows: &[T::Step], k: usize, cut: &Cut) -> usize {
+    let stride = lhs.row_stride / T::KR;
+    let ends = |tile: usize| {
+        let rows = cut.rows_of(tile);
+        (if T::WHOLE { rows.start + T::MR } else { rows.end } - 1) * stride + k.div_ceil(T::KR)
+    };
+    (0..cut.tiles).take_while(|&tile| ends(tile) <= rows.len()).count()
+}
+
+/// Packs the rows of lhs of the tiles after `lying` ones: for each block of k all tiles, each [step][row], or [group of
+/// steps][row][step].
+#[allow(clippy::too_many_arguments)]
 fn pack_lhs<T: Tile>(
     tile: &T,
     pool: &Pool,
@@ -433,11 +465,12 @@ fn pack_lhs<T: Tile>(
     (batch, first): (usize, usize),
     k: usize,
     cut: &Cut,
+    lying: usize,
     out: &mut [T::Step],
 ) {
-    let entry = cut.depth * T::PITCH;
-    pool.chunks_mut(&mut out[..cut.depths * cut.tiles * entry], entry, |i, out| {
-        let (block, rows) = (i / cut.tiles, cut.rows_of(i % cut.tiles));
+    let (entry, tiles) = (cut.depth * T::PITCH, cut.tiles - lying);
+    pool.chunks_mut(&mut out[..cut.depths * tiles * entry], entry, |i, out| {
+        let (block, rows) = (i / tiles, cut.rows_of(lying + i % tiles));
         let steps = block * cut.depth..((block + 1) * cut.depth).min(cut.steps);
         let rows = first + rows.start..first + rows.end;
         let pack = |row: usize, steps: Range<usize>, out: &mut [T::Step]| {
