@@ -1,11 +1,8 @@
 //! The bf16 tile of AMX: 32 x 32 sums in four registers, 16 pairs of k at a time.
 //!
 //! Rhs is in the panels of the other bf16 tile, whose rows of pairs are what the instruction reads; lhs is packed, [group of
-//! 16 pairs][row][pair], unless few columns meet it: then rows are read where they lie, whose lines share sets of L1 and push rhs out of
-//! some (products 10 % longer), and packing, up to a sixth of 1024^3, is left out. In turn, ms, packed / lying, one thread and two: 512^3
-//! 0.200 / 0.165, 0.125 / 0.095; 1024^3 1.54 / 1.42, 0.84 / 0.78; 197x3072x768 0.675 / 0.630; but 577x4096x1024 3.47 / 3.69. Rows that a
-//! block copies for itself, as other tiles do: 512^3 0.195, but 2048^3 16.5 for 11.8, 577x4096x1024 4.65 for 3.70. Pairs that are left behind the last whole group are a product of their own. A tile has 32 rows
-//! whatever rows there are: shapes of registers are set once for a block of the result. What lies beyond is never stored.
+//! 16 pairs][row][pair], or read where its rows lie. Pairs that are left behind the last whole group are a product of their own. A tile
+//! has 32 rows whatever rows there are: shapes of registers are set once for a block of the result. What lies beyond is never stored.
 //!
 //! Registers: 4 for sums, 2 for rows, 2 for columns: for each group four loads of a kilobyte and four products of 16 cycles.
 //! Bound: products, and what they wait for. Loops in C take 71 cycles for a group in L1, and 64 more to store four tiles of sums, 90 to
@@ -17,8 +14,18 @@
 //! of k, which this was before, three times as many, all that it gives: 2048^3 took 18.2 ms, now 14.3, 197x3072x768 1.12, now 0.84
 //! (Xeon, family 6, model 167, one thread, 3.7 TFLOP/s by the probe); blocks of 256 rows take the same. With fewer than three
 //! tiles of rows rhs is read at the rate of memory. The next rows of lhs are asked for as those of rhs are: 577x4096x1024 takes
-//! 4.1 ms for 4.6, 2048^3 14.9 for 15.3. 256 pairs of k in one block, so that sums are never loaded, lose: 512^3 3 % longer, on two threads
-//! 18 %.
+//! 4.1 ms for 4.6, 2048^3 14.9 for 15.3.
+//!
+//! Where rows of lhs are read: packing takes up to a sixth of a product of few columns; rows that lie where they are share sets of L1,
+//! push rhs out of some, and products take up to a tenth longer. In turn, ms, packed / lying, on one thread and on two: 512^3 0.200 / 0.165,
+//! 0.125 / 0.095; 1024^3 1.54 / 1.42, 0.84 / 0.78; 197x3072x768 0.675 / 0.630; but 577x4096x1024 3.47 / 3.69. Hence
+//! [`LYING_COLS`](blocked::LYING_COLS).
+//!
+//! Tried and lost, there, one thread:
+//! - 256 pairs of k in one block, so that sums are never loaded: 512^3 3 % longer, on two threads 18 %;
+//! - rows that a block copies for itself, as those of other tiles: 512^3 0.195 ms for 0.219, but 2048^3 16.5 for 11.8;
+//! - lines of the result asked for a few with each group: a list of requests takes longer to write than it gains, 512^3 and
+//!   197x3072x768 10 %; not asked for at all: eight pictures through ViT-B 9 % longer, on two threads 4 to 8 % less.
 //!
 //! Measured before, on another shared Xeon (2.3 TFLOP/s by the probe, one thread; the unit is shared with the core's other thread, so rates
 //! double and halve by phases) in a loop of products alone, 512^3 to 2048^3: rows of lhs where they lie 0.80 to 0.88 of packed

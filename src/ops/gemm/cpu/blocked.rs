@@ -56,7 +56,7 @@ pub(super) const CHUNK_ROWS: usize = 4032;
 pub(super) const NEAR: usize = 4;
 /// Columns up to which a tile that reads whole lines of lhs does so where they lie, for more packing pays: of rows a multiple of a
 /// kilobyte apart, 16 of which share a set or two of L1, and of others.
-const LYING_COLS: [usize; 2] = [1024, 4096];
+pub(super) const LYING_COLS: [usize; 2] = [1024, 4096];
 /// Steps of lhs on their way through a transposition.
 const STAGE: usize = 64;
 
