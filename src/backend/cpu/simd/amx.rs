@@ -45,8 +45,10 @@ impl Shapes {
     }
 }
 
-/// 32 rows of lhs by 32 columns of rhs: `sums += Σ lhs · rhs` over groups of 16 pairs of k, or a single one of fewer.
+/// 32 rows of lhs, or 16, by 32 columns of rhs: `sums += Σ lhs · rhs` over groups of 16 pairs of k, or a single one of fewer.
 pub struct Product<'a> {
+    /// Whether there are only 16 rows; a group of lhs has places for 32 all the same.
+    pub half: bool,
     /// Pairs of k in a group.
     pub steps: usize,
     pub groups: usize,
@@ -67,7 +69,7 @@ pub struct Product<'a> {
 pub enum Lies {
     /// [groups, 32 rows, 16, 2]
     InGroups,
-    /// 32 rows of [groups, 16, 2], so many elements apart.
+    /// Rows of [groups, 16, 2], so many elements apart.
     InRows(usize),
 }
 
@@ -83,14 +85,18 @@ impl Product<'_> {
         }
     }
 
+    fn rows(&self) -> usize {
+        if self.half { SIDE } else { BLOCK }
+    }
+
     /// # Panics
     /// Something is outside of the slices.
     pub fn check(&self) {
         let (steps, groups, [row, group]) = (self.steps, self.groups, self.strides());
         assert!((1..=SIDE).contains(&steps) && groups > 0 && (steps == SIDE || groups == 1));
-        let last = (BLOCK - 1).checked_mul(row).and_then(|last| last.checked_add((groups - 1) * group));
+        let last = (self.rows() - 1).checked_mul(row).and_then(|last| last.checked_add((groups - 1) * group));
         assert!(last.is_some_and(|last| last <= self.lhs.len() && self.lhs.len() - last >= 2 * steps));
-        assert!(self.rhs.len() >= groups * steps * 2 * BLOCK && self.sums.len() >= BLOCK * BLOCK);
+        assert!(self.rhs.len() >= groups * steps * 2 * BLOCK && self.sums.len() >= self.rows() * BLOCK);
     }
 }
 
@@ -207,6 +213,8 @@ impl Registers {
             both => both,
         };
         let [row, group] = product.strides().map(|elements| elements * size_of::<bf16>());
+        // The lower half of its rows; nowhere if there is none.
+        let low = if product.half { std::ptr::null() } else { product.lhs.as_ptr().wrapping_byte_add(SIDE * row) };
         let each = (lines + more).div_ceil(product.groups).max(1);
         // SAFETY: the processor has the instructions, see `drop`. `check` has found all that is read and written inside of the
         // slices: registers are shaped for as many pairs as a group has. Requests for memory never fault.
@@ -222,6 +230,8 @@ impl Registers {
                 "2:",
                 "tileloadd tmm0, [{sums} + 1*{line}]",
                 "tileloadd tmm1, [{sums} + 1*{line} + 64]",
+                "test {low}, {low}",
+                "jz 3f",
                 "tileloadd tmm2, [{sums} + 1*{line} + 2048]",
                 "tileloadd tmm3, [{sums} + 1*{line} + 2112]",
                 "3:",
@@ -230,11 +240,14 @@ impl Registers {
                 "tdpbf16ps tmm0, tmm4, tmm6",
                 "tileloadd tmm7, [{rhs} + 1*{line} + 64]",
                 "tdpbf16ps tmm1, tmm4, tmm7",
+                "test {low}, {low}",
+                "jz 5f",
                 "tileloadd tmm5, [{low} + 1*{row}]",
                 "tdpbf16ps tmm2, tmm5, tmm6",
                 "tdpbf16ps tmm3, tmm5, tmm7",
-                "add {lhs}, {group}",
                 "add {low}, {group}",
+                "5:",
+                "add {lhs}, {group}",
                 "add {rhs}, 2048",
                 "mov {count}, {each}",
                 "4:",
@@ -248,15 +261,17 @@ impl Registers {
                 "jnz 3b",
                 "tilestored [{sums} + 1*{line}], tmm0",
                 "tilestored [{sums} + 1*{line} + 64], tmm1",
+                "test {low}, {low}",
+                "jz 6f",
                 "tilestored [{sums} + 1*{line} + 2048], tmm2",
                 "tilestored [{sums} + 1*{line} + 2112], tmm3",
+                "6:",
                 sums = in(reg) product.sums.as_mut_ptr(),
                 line = in(reg) 4 * BLOCK,
                 row = in(reg) row,
                 group = in(reg) group,
                 lhs = inout(reg) product.lhs.as_ptr() => _,
-                // The lower half of its rows.
-                low = inout(reg) product.lhs.as_ptr().wrapping_byte_add(SIDE * row) => _,
+                low = inout(reg) low => _,
                 rhs = inout(reg) product.rhs.as_ptr() => _,
                 groups = inout(reg) product.groups => _,
                 ahead = inout(reg) ahead => _,
@@ -365,8 +380,9 @@ mod tests {
 
         fn multiply((): &mut (), product: Product<'_>) {
             product.check();
-            let ([row, group], Product { steps, groups, lhs, rhs, sums, adds, .. }) = (product.strides(), product);
-            for (i, sum) in sums[..BLOCK * BLOCK].iter_mut().enumerate() {
+            let (rows, [row, group]) = (product.rows(), product.strides());
+            let Product { steps, groups, lhs, rhs, sums, adds, .. } = product;
+            for (i, sum) in sums[..rows * BLOCK].iter_mut().enumerate() {
                 let (r, c) = (i / BLOCK, i % BLOCK);
                 let mut total = if adds { *sum } else { 0.0 };
                 for (g, p) in (0..groups).flat_map(|g| (0..2 * steps).map(move |p| (g, p))) {

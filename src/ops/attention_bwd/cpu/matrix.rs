@@ -200,7 +200,7 @@ fn turn(s: Avx512, queries: usize, head_dim: usize, from: &[f32], to: &mut [f32]
 fn multiply<U: Unit>(turn: &mut U::Turn, groups: usize, lhs: &[f32], rhs: &[f32], sums: &mut [f32], adds: bool) {
     let (lhs, rhs): (&[bf16], &[bf16]) = (bytemuck::cast_slice(lhs), bytemuck::cast_slice(rhs));
     let (lies, ahead) = (Lies::InGroups, [(std::ptr::null(), 0); 2]);
-    U::multiply(turn, Product { steps: SIDE, groups, lhs, lies, rhs, sums, adds, ahead });
+    U::multiply(turn, Product { half: false, steps: SIDE, groups, lhs, lies, rhs, sums, adds, ahead });
 }
 
 simd_fn! {

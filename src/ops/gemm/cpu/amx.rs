@@ -2,7 +2,8 @@
 //!
 //! Rhs is in the panels of the other bf16 tile, whose rows of pairs are what the instruction reads; lhs is packed, [group of
 //! 16 pairs][row][pair], or read where its rows lie. Pairs that are left behind the last whole group are a product of their own. A tile
-//! has 32 rows whatever rows there are: shapes of registers are set once for a block of the result. What lies beyond is never stored.
+//! has 32 rows, the last one 16 if there are no more, whatever rows there are: shapes of registers are set once for a block of the
+//! result. What lies beyond is never stored.
 //!
 //! Registers: 4 for sums, 2 for rows, 2 for columns: for each group four loads of a kilobyte and four products of 16 cycles.
 //! Bound: products, and what they wait for. Loops in C take 71 cycles for a group in L1, and 64 more to store four tiles of sums, 90 to
@@ -111,7 +112,7 @@ impl<U: Unit> Tile for AmxTile<U> {
     fn multiply(
         &self,
         turn: &mut U::Turn,
-        _: usize,
+        rows: usize,
         lhs: Lhs<'_, u32>,
         rhs: &[half::bf16],
         ahead: &mut Ahead,
@@ -133,7 +134,10 @@ impl<U: Unit> Tile for AmxTile<U> {
         for (groups, steps) in [(whole, SIDE), (1, left)].into_iter().filter(|&(groups, steps)| groups * steps > 0) {
             let (lhs, rhs) = (&lhs[at * group..], &rhs[at * Product::GROUP..]);
             let ahead = if at == 0 { ahead.first_rows() } else { [(std::ptr::null(), 0); 2] };
-            U::multiply(turn, Product { steps, groups, lhs, lies, rhs, sums: &mut *acc, adds, ahead });
+            U::multiply(
+                turn,
+                Product { half: rows <= SIDE, steps, groups, lhs, lies, rhs, sums: &mut *acc, adds, ahead },
+            );
             (at, adds) = (at + groups, true);
         }
     }

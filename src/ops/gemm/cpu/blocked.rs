@@ -80,7 +80,7 @@ pub(super) trait Tile: Send + Sync {
     const PITCH: usize = Self::MR.next_multiple_of(8);
     /// Steps that are packed row by row: 1 where those of neighbouring rows are neighbours. Blocks of k are whole groups.
     const GROUP: usize = 1;
-    /// Whether it reads `MR` rows, each in whole lines, whatever rows there are.
+    /// Whether it reads `MR` rows, each in whole lines, whatever rows there are: then all tiles but the last have as many.
     const WHOLE: bool = false;
     /// Whether it stores sums straight into the result where it can.
     const STORES: bool = true;
@@ -163,6 +163,8 @@ impl Sums<'_> {
 #[derive(Clone, Copy)]
 struct Cut {
     rows: usize,
+    /// Rows of every tile but the last, if they are not dealt out evenly.
+    whole: Option<usize>,
     /// Register tiles of rows, and blocks of them.
     tiles: usize,
     row_blocks: usize,
@@ -192,12 +194,16 @@ impl Cut {
         let kc = T::steps(tiles.div_ceil(row_blocks.max(1)));
         let depths = ((steps + kc - kc / 4 - 1) / kc).max(1);
         let depth = steps.div_ceil(depths).max(1).next_multiple_of(T::GROUP);
-        Cut { rows, tiles, row_blocks, panels, col_blocks, steps, depth, depths: steps.div_ceil(depth).max(1) }
+        let whole = T::WHOLE.then_some(T::MR);
+        Cut { rows, whole, tiles, row_blocks, panels, col_blocks, steps, depth, depths: steps.div_ceil(depth).max(1) }
     }
 
     /// The rows of a tile.
     fn rows_of(&self, tile: usize) -> Range<usize> {
-        deal(self.rows, self.tiles, tile)
+        match self.whole {
+            Some(rows) => tile * rows..self.rows.min((tile + 1) * rows),
+            None => deal(self.rows, self.tiles, tile),
+        }
     }
 
     /// The rows of some tiles.
