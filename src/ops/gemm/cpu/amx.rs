@@ -166,9 +166,16 @@ mod tests {
 
     #[test]
     fn cases_agree_with_the_reference() {
-        // Several blocks of k, the last of them with pairs left over, and an odd k; few rows after many.
-        let more = ["m=70,n=70,k=2130", "m=33,n=40,k=1035,batch=2", "m=4040,n=33,k=300"]
-            .map(|of| format!("gemm({of},lhs=bf16,rhs=bf16)"));
+        // Several blocks of k, the last of them with pairs left over, and an odd k; few rows after many; rows read where they lie,
+        // but for those of a last tile that is not full.
+        let more = [
+            "m=70,n=70,k=2130",
+            "m=33,n=40,k=1035,batch=2",
+            "m=4040,n=33,k=300",
+            "m=100,n=70,k=352",
+            "m=96,n=70,k=416,batch=2",
+        ]
+        .map(|of| format!("gemm({of},lhs=bf16,rhs=bf16)"));
         let checked = check_kernel("gemm", NAME, &more.each_ref().map(String::as_str));
         let device = Device::cpu().unwrap();
         let runs = bf16::supports(&"gemm(lhs=bf16,rhs=bf16)".parse().unwrap(), Cpu::caps(device.as_cpu().unwrap()));
