@@ -65,7 +65,7 @@ pub struct Product<'a> {
 }
 
 /// How the left side of a [`Product`] lies.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy)]
 pub enum Lies {
     /// [groups, 32 rows, 16, 2]
     InGroups,
@@ -73,16 +73,26 @@ pub enum Lies {
     InRows(usize),
 }
 
-impl Product<'_> {
+impl Lies {
+    /// Elements from one row to the next, and from one group to the next.
+    pub fn strides(self) -> [usize; 2] {
+        match self {
+            Lies::InGroups => [2 * SIDE, Product::GROUP],
+            Lies::InRows(stride) => [stride, 2 * SIDE],
+        }
+    }
+}
+
+impl<'a> Product<'a> {
     /// Elements of a group of lhs.
     pub const GROUP: usize = 2 * SIDE * BLOCK;
 
-    /// Elements of lhs from one row to the next, and from one group to the next.
-    fn strides(&self) -> [usize; 2] {
-        match self.lies {
-            Lies::InGroups => [2 * SIDE, Self::GROUP],
-            Lies::InRows(stride) => [stride, 2 * SIDE],
-        }
+    /// Of whole groups of words that are kept as f32, both packed, 32 rows; asks for nothing.
+    #[inline(always)]
+    pub fn of_words(groups: usize, lhs: &'a [f32], rhs: &'a [f32], sums: &'a mut [f32], adds: bool) -> Product<'a> {
+        let (lhs, rhs) = (bytemuck::cast_slice(lhs), bytemuck::cast_slice(rhs));
+        let (lies, ahead) = (Lies::InGroups, [(std::ptr::null(), 0); 2]);
+        Product { half: false, steps: SIDE, groups, lhs, lies, rhs, sums, adds, ahead }
     }
 
     fn rows(&self) -> usize {
@@ -92,7 +102,7 @@ impl Product<'_> {
     /// # Panics
     /// Something is outside of the slices.
     pub fn check(&self) {
-        let (steps, groups, [row, group]) = (self.steps, self.groups, self.strides());
+        let (steps, groups, [row, group]) = (self.steps, self.groups, self.lies.strides());
         assert!((1..=SIDE).contains(&steps) && groups > 0 && (steps == SIDE || groups == 1));
         let last = (self.rows() - 1).checked_mul(row).and_then(|last| last.checked_add((groups - 1) * group));
         assert!(last.is_some_and(|last| last <= self.lhs.len() && self.lhs.len() - last >= 2 * steps));
@@ -212,7 +222,7 @@ impl Registers {
             [(_, 0), only] | [only, (_, 0)] => [only, (only.0.wrapping_add(64 * only.1), 0)],
             both => both,
         };
-        let [row, group] = product.strides().map(|elements| elements * size_of::<bf16>());
+        let [row, group] = product.lies.strides().map(|elements| elements * size_of::<bf16>());
         // The lower half of its rows; nowhere if there is none.
         let low = if product.half { std::ptr::null() } else { product.lhs.as_ptr().wrapping_byte_add(SIDE * row) };
         let each = (lines + more).div_ceil(product.groups).max(1);
@@ -380,7 +390,7 @@ mod tests {
 
         fn multiply((): &mut (), product: Product<'_>) {
             product.check();
-            let (rows, [row, group]) = (product.rows(), product.strides());
+            let (rows, [row, group]) = (product.rows(), product.lies.strides());
             let Product { steps, groups, lhs, rhs, sums, adds, .. } = product;
             for (i, sum) in sums[..rows * BLOCK].iter_mut().enumerate() {
                 let (r, c) = (i / BLOCK, i % BLOCK);

@@ -29,7 +29,7 @@
 
 use super::block::{self, Ahead, Mask, Rise, Shape, Slot};
 use super::flash::{self, Head, Products};
-use crate::backend::cpu::simd::amx::{self, Amx, BLOCK, Lies, Product, SIDE, Unit};
+use crate::backend::cpu::simd::amx::{self, Amx, BLOCK, Product, SIDE, Unit};
 use crate::backend::cpu::simd::{Avx512, Bf16Dot, Lane, Simd, math};
 use crate::backend::cpu::{Caps, Cpu};
 use crate::backend::{Kernel, Launch};
@@ -186,18 +186,10 @@ impl Sums {
         let panel = slot.v.data.len() / (slot.o.len() / SQUARE);
         let (at, rhs) = ((self.tile + self.done / BLOCK) * GROUP, &slot.p[self.done / 2 * BLOCK..j / 2 * BLOCK]);
         for (values, sums) in slot.v.data.chunks_exact(panel).zip(slot.o.chunks_exact_mut(SQUARE)) {
-            multiply::<U>(turn, (j - self.done) / BLOCK, &values[at..], rhs, sums, self.begun);
+            U::multiply(turn, Product::of_words((j - self.done) / BLOCK, &values[at..], rhs, sums, self.begun));
         }
         (self.done, self.begun) = (j, true);
     }
-}
-
-/// A product of words.
-#[inline(always)]
-fn multiply<U: Unit>(turn: &mut U::Turn, groups: usize, lhs: &[f32], rhs: &[f32], sums: &mut [f32], adds: bool) {
-    let (lhs, rhs): (&[bf16], &[bf16]) = (bytemuck::cast_slice(lhs), bytemuck::cast_slice(rhs));
-    let (lies, ahead) = (Lies::InGroups, [(std::ptr::null(), 0); 2]);
-    U::multiply(turn, Product { half: false, steps: SIDE, groups, lhs, lies, rhs, sums, adds, ahead });
 }
 
 simd_fn! {
@@ -213,7 +205,7 @@ simd_fn! {
             }
             let keys = j..n.min(j + BLOCK);
             let lhs = &slot.k.data[(sums.tile + j / BLOCK) * BLOCK * depth..];
-            multiply::<U>(turn, depth / SIDE, lhs, slot.qt, &mut slot.p[weights..weights + SQUARE], false);
+            U::multiply(turn, Product::of_words(depth / SIDE, lhs, slot.qt, &mut slot.p[weights..weights + SQUARE], false));
             let (scores, lanes) = slot.scores(weights, SQUARE);
             let mut scale = mask.scale;
             // The largest of scores times a factor comes from the largest score only where the factor is positive.

@@ -26,7 +26,7 @@
 use super::queries::{Mask, Queries};
 use super::slot::{Ahead, Shape, Sight, Slot};
 use super::{Products, run, workspace_of};
-use crate::backend::cpu::simd::amx::{self, Amx, BLOCK, Lies, Product, SIDE, Unit};
+use crate::backend::cpu::simd::amx::{self, Amx, BLOCK, Product, SIDE, Unit};
 use crate::backend::cpu::simd::{Avx512, Bf16Dot, Lane, Simd, math};
 use crate::backend::cpu::{Caps, Cpu};
 use crate::backend::{Kernel, Launch};
@@ -158,7 +158,7 @@ impl<U: Unit> Products<Avx512> for Matrices<U> {
                     continue;
                 }
                 let (lhs, rhs) = (&rows[(tile * strips + met.start) * GROUP..], &k[met.start * GROUP..]);
-                multiply::<U>(&mut turn.unit, met.len(), lhs, rhs, sums, false);
+                U::multiply(&mut turn.unit, Product::of_words(met.len(), lhs, rhs, sums, false));
             }
         }
         turn.met = [const { 0..0 }; TILES];
@@ -195,14 +195,6 @@ fn turn(s: Avx512, queries: usize, head_dim: usize, from: &[f32], to: &mut [f32]
     }
 }
 
-/// A product of words.
-#[inline(always)]
-fn multiply<U: Unit>(turn: &mut U::Turn, groups: usize, lhs: &[f32], rhs: &[f32], sums: &mut [f32], adds: bool) {
-    let (lhs, rhs): (&[bf16], &[bf16]) = (bytemuck::cast_slice(lhs), bytemuck::cast_slice(rhs));
-    let (lies, ahead) = (Lies::InGroups, [(std::ptr::null(), 0); 2]);
-    U::multiply(turn, Product { half: false, steps: SIDE, groups, lhs, lies, rhs, sums, adds, ahead });
-}
-
 simd_fn! {
     fn step[S, W: Words<S>, U: Unit](
         s, words: W, turn: &mut Turn<U>, strip: Range<usize>, rows: Range<usize>, mask: Mask<'_>, ahead: &mut Ahead, slot: &mut Slot<'_>,
@@ -217,9 +209,9 @@ simd_fn! {
         for row in rows.clone().step_by(BLOCK) {
             ahead.fetch();
             let (tile, groups, lhs) = (row / BLOCK, depth / SIDE, row * depth..(row + BLOCK) * depth);
-            multiply::<U>(&mut turn.unit, groups, &slot.qt[lhs.clone()], kt, scores, false);
+            U::multiply(&mut turn.unit, Product::of_words(groups, &slot.qt[lhs.clone()], kt, scores, false));
             ahead.fetch();
-            multiply::<U>(&mut turn.unit, groups, &slot.doutt[lhs], vt, products, false);
+            U::multiply(&mut turn.unit, Product::of_words(groups, &slot.doutt[lhs], vt, products, false));
             let (mut scale, mut minus_lse) = (mask.scale, &slot.minus_lse[row..row + BLOCK]);
             if mask.hides() {
                 hide(s, scale, minus_lse, (row, strip.start), mask, &slot.sight, scores);
@@ -242,7 +234,7 @@ simd_fn! {
         for (lhs, rhs, sums) in [(&*slot.dout, &p[words.clone()], &mut *slot.dvt), (&*slot.q, &ds[words], &mut *slot.dkt)] {
             let sums = sums[of_strip.clone()].chunks_exact_mut(SQUARE);
             for (lhs, sums) in lhs.chunks_exact(TILES * GROUP).zip(sums) {
-                multiply::<U>(&mut turn.unit, tiles.len(), &lhs[tiles.start * GROUP..], rhs, sums, true);
+                U::multiply(&mut turn.unit, Product::of_words(tiles.len(), &lhs[tiles.start * GROUP..], rhs, sums, true));
             }
         }
     }

@@ -316,24 +316,21 @@ struct Gradients {
 /// Rows that are asked for before they are wanted.
 const FETCHED: usize = 24;
 
-/// The strips of a span of `keys` keys: as few and as even as the register tile allows.
-fn strips<S: Simd, P: Products<S>>(keys: usize) -> impl Iterator<Item = Range<usize>> {
-    let unit = P::UNIT * S::LANES;
-    let strips = (keys / unit).div_ceil(P::units());
-    (0..strips).map(move |i| {
-        let of_strip = deal(keys / unit, strips, i);
-        of_strip.start * unit..of_strip.end * unit
-    })
+/// Cuts `n` into as few and as even ranges as there can be of at most `most`.
+fn evenly(n: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
+    let ranges = n.div_ceil(most);
+    (0..ranges).map(move |i| deal(n, ranges, i))
 }
 
-/// Groups of vectors that columns are cut into, likewise. Gives the first column and the vectors of each.
+/// The strips of a span of `keys` keys.
+fn strips<S: Simd, P: Products<S>>(keys: usize) -> impl Iterator<Item = Range<usize>> {
+    let unit = P::UNIT * S::LANES;
+    evenly(keys / unit, P::units()).map(move |strip| strip.start * unit..strip.end * unit)
+}
+
+/// Groups of vectors that columns are cut into: the first column and the vectors of each.
 fn columns<S: Simd, P: Products<S>>(columns: usize) -> impl Iterator<Item = (usize, usize)> {
-    let vectors = columns.div_ceil(S::LANES);
-    let groups = vectors.div_ceil(P::columns());
-    (0..groups).map(move |i| {
-        let group = deal(vectors, groups, i);
-        (group.start * S::LANES, group.len())
-    })
+    evenly(columns.div_ceil(S::LANES), P::columns()).map(|group| (group.start * S::LANES, group.len()))
 }
 
 simd_fn! {

@@ -118,11 +118,11 @@ impl<U: Unit> Tile for AmxTile<U> {
         ahead: &mut Ahead,
         sums: Sums<'_>,
     ) {
-        // What lies between two groups of lhs, and how it lies.
-        let (lhs, group, lies) = match lhs {
-            Lhs::Packed(lhs) => (lhs, Product::GROUP, Lies::InGroups),
-            Lhs::Rows(lhs, stride) => (lhs, 2 * SIDE, Lies::InRows(2 * stride)),
+        let (lhs, lies) = match lhs {
+            Lhs::Packed(lhs) => (lhs, Lies::InGroups),
+            Lhs::Rows(lhs, stride) => (lhs, Lies::InRows(2 * stride)),
         };
+        let [_, group] = lies.strides();
         let Sums { acc, mut adds, to: None } = sums else { unreachable!("this tile does not store, see `STORES`") };
         let steps = ahead.steps;
         if steps == 0 && !adds {
