@@ -45,18 +45,20 @@ impl Shapes {
     }
 }
 
-/// 32 rows of lhs, or 16, by 32 columns of rhs: `sums += Σ lhs · rhs` over groups of 16 pairs of k, or a single one of fewer.
+/// 32 rows of lhs, or 16, by 32 columns of rhs, or 16: `sums += Σ lhs · rhs` over groups of 16 pairs of k, or a single one of fewer.
 pub struct Product<'a> {
     /// Whether there are only 16 rows; a group of lhs has places for 32 all the same.
     pub half: bool,
+    /// Whether there are only 16 columns. Such a product asks for nothing.
+    pub narrow: bool,
     /// Pairs of k in a group.
     pub steps: usize,
     pub groups: usize,
     pub lhs: &'a [bf16],
     pub lies: Lies,
-    /// [groups, steps, 32 columns, 2]
+    /// [groups, steps, columns, 2]
     pub rhs: &'a [bf16],
-    /// [32, 32]
+    /// [rows, columns]
     pub sums: &'a mut [f32],
     /// Whether they begin with those in `sums` and not with zero.
     pub adds: bool,
@@ -92,11 +94,15 @@ impl<'a> Product<'a> {
     pub fn of_words(groups: usize, lhs: &'a [f32], rhs: &'a [f32], sums: &'a mut [f32], adds: bool) -> Product<'a> {
         let (lhs, rhs) = (bytemuck::cast_slice(lhs), bytemuck::cast_slice(rhs));
         let (lies, ahead) = (Lies::InGroups, [(std::ptr::null(), 0); 2]);
-        Product { half: false, steps: SIDE, groups, lhs, lies, rhs, sums, adds, ahead }
+        Product { half: false, narrow: false, steps: SIDE, groups, lhs, lies, rhs, sums, adds, ahead }
     }
 
     fn rows(&self) -> usize {
         if self.half { SIDE } else { BLOCK }
+    }
+
+    fn columns(&self) -> usize {
+        if self.narrow { SIDE } else { BLOCK }
     }
 
     /// # Panics
@@ -106,7 +112,8 @@ impl<'a> Product<'a> {
         assert!((1..=SIDE).contains(&steps) && groups > 0 && (steps == SIDE || groups == 1));
         let last = (self.rows() - 1).checked_mul(row).and_then(|last| last.checked_add((groups - 1) * group));
         assert!(last.is_some_and(|last| last <= self.lhs.len() && self.lhs.len() - last >= 2 * steps));
-        assert!(self.rhs.len() >= groups * steps * 2 * BLOCK && self.sums.len() >= self.rows() * BLOCK);
+        let columns = self.columns();
+        assert!(self.rhs.len() >= groups * steps * 2 * columns && self.sums.len() >= self.rows() * columns);
     }
 }
 
@@ -216,15 +223,19 @@ impl Registers {
         if self.steps != product.steps {
             self.shape(product.steps);
         }
+        let [row, group] = product.lies.strides().map(|elements| elements * size_of::<bf16>());
+        // The lower half of its rows; nowhere if there is none.
+        let low = if product.half { std::ptr::null() } else { product.lhs.as_ptr().wrapping_byte_add(SIDE * row) };
+        if product.narrow {
+            // SAFETY: it has passed, and registers have just been shaped.
+            return unsafe { multiply_narrow(product, row, group, low) };
+        }
         // Each group asks for as many lines, if for those that it has just read.
         let [(ahead, lines), (after, more)] = match product.ahead {
             [(_, 0), (_, 0)] => [(product.lhs.as_ptr().cast(), 0); 2],
             [(_, 0), only] | [only, (_, 0)] => [only, (only.0.wrapping_add(64 * only.1), 0)],
             both => both,
         };
-        let [row, group] = product.lies.strides().map(|elements| elements * size_of::<bf16>());
-        // The lower half of its rows; nowhere if there is none.
-        let low = if product.half { std::ptr::null() } else { product.lhs.as_ptr().wrapping_byte_add(SIDE * row) };
         let each = (lines + more).div_ceil(product.groups).max(1);
         // SAFETY: the processor has the instructions, see `drop`. `check` has found all that is read and written inside of the
         // slices: registers are shaped for as many pairs as a group has. Requests for memory never fault.
@@ -246,13 +257,13 @@ impl Registers {
                 "tileloadd tmm3, [{sums} + 1*{line} + 2112]",
                 "3:",
                 "tileloadd tmm6, [{rhs} + 1*{line}]",
-                "tileloadd tmm4, [{lhs} + 1*{row}]",
+                "tileloaddt1 tmm4, [{lhs} + 1*{row}]",
                 "tdpbf16ps tmm0, tmm4, tmm6",
                 "tileloadd tmm7, [{rhs} + 1*{line} + 64]",
                 "tdpbf16ps tmm1, tmm4, tmm7",
                 "test {low}, {low}",
                 "jz 5f",
-                "tileloadd tmm5, [{low} + 1*{row}]",
+                "tileloaddt1 tmm5, [{low} + 1*{row}]",
                 "tdpbf16ps tmm2, tmm5, tmm6",
                 "tdpbf16ps tmm3, tmm5, tmm7",
                 "add {low}, {group}",
@@ -334,6 +345,56 @@ impl Registers {
     }
 }
 
+/// A product of 16 columns: rows and groups of lhs are so many bytes apart, the lower half of its rows begins at `low`, if anywhere.
+///
+/// # Safety
+/// The product is narrow and has passed `check`, the other arguments are its own, and registers are shaped for it.
+unsafe fn multiply_narrow(product: Product<'_>, row: usize, group: usize, low: *const bf16) {
+    // SAFETY: by the above, as in `Registers::multiply`.
+    unsafe {
+        asm!(
+            "tilezero tmm0",
+            "tilezero tmm2",
+            "test {adds:e}, {adds:e}",
+            "jz 3f",
+            "tileloadd tmm0, [{sums} + 1*{line}]",
+            "test {low}, {low}",
+            "jz 3f",
+            "tileloadd tmm2, [{sums} + 1*{line} + 1024]",
+            "3:",
+            "tileloadd tmm6, [{rhs} + 1*{line}]",
+            "tileloaddt1 tmm4, [{lhs} + 1*{row}]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "test {low}, {low}",
+            "jz 5f",
+            "tileloaddt1 tmm5, [{low} + 1*{row}]",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "add {low}, {group}",
+            "5:",
+            "add {lhs}, {group}",
+            "add {rhs}, 1024",
+            "dec {groups}",
+            "jnz 3b",
+            "tilestored [{sums} + 1*{line}], tmm0",
+            "test {low}, {low}",
+            "jz 6f",
+            "tilestored [{sums} + 1*{line} + 1024], tmm2",
+            "6:",
+            adds = in(reg) u32::from(product.adds),
+            sums = in(reg) product.sums.as_mut_ptr(),
+            line = in(reg) 4 * SIDE,
+            row = in(reg) row,
+            group = in(reg) group,
+            lhs = inout(reg) product.lhs.as_ptr() => _,
+            low = inout(reg) low => _,
+            rhs = inout(reg) product.rhs.as_ptr() => _,
+            groups = inout(reg) product.groups => _,
+            out("tmm0") _, out("tmm2") _, out("tmm4") _, out("tmm5") _, out("tmm6") _,
+            options(nostack),
+        );
+    }
+}
+
 /// AMX-TILE and AMX-BF16, and that the system saves their state (bits 17 and 18 of XCR0).
 fn processor_has_it() -> bool {
     use std::arch::x86_64::{__cpuid, __cpuid_count};
@@ -390,14 +451,14 @@ mod tests {
 
         fn multiply((): &mut (), product: Product<'_>) {
             product.check();
-            let (rows, [row, group]) = (product.rows(), product.lies.strides());
+            let (rows, columns, [row, group]) = (product.rows(), product.columns(), product.lies.strides());
             let Product { steps, groups, lhs, rhs, sums, adds, .. } = product;
-            for (i, sum) in sums[..rows * BLOCK].iter_mut().enumerate() {
-                let (r, c) = (i / BLOCK, i % BLOCK);
+            for (i, sum) in sums[..rows * columns].iter_mut().enumerate() {
+                let (r, c) = (i / columns, i % columns);
                 let mut total = if adds { *sum } else { 0.0 };
                 for (g, p) in (0..groups).flat_map(|g| (0..2 * steps).map(move |p| (g, p))) {
                     let x = lhs[g * group + r * row + p].to_f32();
-                    total += x * rhs[((g * steps + p / 2) * BLOCK + c) * 2 + p % 2].to_f32();
+                    total += x * rhs[((g * steps + p / 2) * columns + c) * 2 + p % 2].to_f32();
                 }
                 *sum = total;
             }

@@ -1,8 +1,8 @@
 //! Products of the flash kernel by AMX: `attention_flash_bf16__amx`.
 //!
-//! A tile is 32 keys by 32 queries: Sᵀ = K · Qᵀ, whose weights become words of two keys, and Oᵀ = Oᵀ + Vᵀ · P for 32 columns of the
-//! result and all keys of a block. Both are a [`Product`], whose right side and sums are rows of 32 lanes, as everything in the kernel
-//! is. Left sides are packed: keys as [tile][16 words of a row][key][word], values as [32 columns][16 words of keys][column][word].
+//! A tile is 32 keys by 32 queries, or 16 where no more are left: Sᵀ = K · Qᵀ, whose weights become words of two keys, and
+//! Oᵀ = Oᵀ + Vᵀ · P for 32 columns of the result and all keys of a block. Both are a [`Product`], whose right side and sums are rows of
+//! lanes, as everything in the kernel is. Left sides are packed: keys as [tile][16 words of a row][key][word], values as [32 columns][16 words of keys][column][word].
 //! What lies beyond the last key, column or query counts as 0.
 //!
 //! Memory: of L1 Qᵀ 4 / 8 KiB (head_dim 64 / 128), scores of a tile 4 KiB, P 14 KiB; a tile of keys 4 / 8 KiB and values stream from L2,
@@ -12,6 +12,7 @@
 //! tiles, and 340 to 370 for 64 vectors of scores: their maxima, exponentials and rounding (Xeon, family 6, model 167, 3.7 GHz; loops in
 //! C, in L1). So 30 % of the peak is the most, 50 % with 128. A tile takes 1330 cycles here (577 queries and keys, one thread): what is
 //! left are packing and turning (15 %), asking for rows ahead (8 %), whose lines come from L3, and lanes beyond the last key and query.
+//! With whole tiles alone 197 queries and keys take 8 % longer, 577 4 %.
 //!
 //! Tried and lost, in loops of one head in C, 577 queries and keys:
 //! - products beside exponentials: those of the next tile before the exponentials of this one 5 to 9 % longer, with their tiles stored after
@@ -44,11 +45,8 @@ use std::ops::Range;
 const MAX_HELD: usize = 1024;
 /// Queries and results that it holds.
 const HELD_BYTES: usize = 768 << 10;
-/// Words of a group of a product's left side, and of its right side or sums.
+/// Words of a group of a product's left side.
 const GROUP: usize = Product::GROUP / 2;
-const SQUARE: usize = BLOCK * BLOCK;
-/// Vectors of a row of a tile.
-const NV: usize = BLOCK / Avx512::LANES;
 
 pub fn supports(op: &Attention, caps: &Caps) -> Result<(), Unsupported> {
     Unsupported::require("a processor with AMX for bf16, and a system that allows it", caps.amx)?;
@@ -82,7 +80,7 @@ impl<U: Unit> Products<Avx512> for Matrices<U> {
     const TILE: usize = BLOCK;
     const BK: usize = 192;
     const MORE: usize = BLOCK;
-    const UNIT: usize = NV;
+    const UNIT: usize = 1;
 
     fn words(self) -> Bf16Dot {
         self.words
@@ -91,7 +89,7 @@ impl<U: Unit> Products<Avx512> for Matrices<U> {
         self.unit.begin()
     }
     fn units() -> usize {
-        1
+        BLOCK / Avx512::LANES
     }
     fn shape(op: &Attention) -> Shape {
         let lanes = (HELD_BYTES / (6 * op.head_dim)).clamp(BLOCK, MAX_HELD) / BLOCK * BLOCK;
@@ -116,7 +114,10 @@ impl<U: Unit> Products<Avx512> for Matrices<U> {
         ahead: &mut Ahead,
         slot: &mut Slot<'_>,
     ) {
-        step::<_, _, U>(s, self.words, self.exact, turn, at, first, mask, ahead, slot);
+        match slot.m.len() {
+            BLOCK => step::<_, _, U, 2>(s, self.words, self.exact, turn, at, first, mask, ahead, slot),
+            _ => step::<_, _, U, 1>(s, self.words, self.exact, turn, at, first, mask, ahead, slot),
+        }
     }
 }
 
@@ -183,20 +184,23 @@ impl Sums {
         if j == self.done {
             return;
         }
-        let panel = slot.v.data.len() / (slot.o.len() / SQUARE);
-        let (at, rhs) = ((self.tile + self.done / BLOCK) * GROUP, &slot.p[self.done / 2 * BLOCK..j / 2 * BLOCK]);
-        for (values, sums) in slot.v.data.chunks_exact(panel).zip(slot.o.chunks_exact_mut(SQUARE)) {
-            U::multiply(turn, Product::of_words((j - self.done) / BLOCK, &values[at..], rhs, sums, self.begun));
+        let width = slot.m.len();
+        let panel = slot.v.data.len() / (slot.o.len() / (BLOCK * width));
+        let (at, rhs) = ((self.tile + self.done / BLOCK) * GROUP, &slot.p[self.done / 2 * width..j / 2 * width]);
+        for (values, sums) in slot.v.data.chunks_exact(panel).zip(slot.o.chunks_exact_mut(BLOCK * width)) {
+            let product = Product::of_words((j - self.done) / BLOCK, &values[at..], rhs, sums, self.begun);
+            U::multiply(turn, Product { narrow: width < BLOCK, ..product });
         }
         (self.done, self.begun) = (j, true);
     }
 }
 
 simd_fn! {
-    fn step[S, W: Words<S>, U: Unit](
+    fn step[S, W: Words<S>, U: Unit; const NV: usize](
         s, words: W, exact: bool, turn: &mut U::Turn, at: Range<usize>, first: bool, mask: Mask, ahead: &mut Ahead, slot: &mut Slot<'_>,
     ) {
-        let (n, depth, weights) = (at.len(), slot.qt.len() / BLOCK, slot.p.len() / 2);
+        let (n, width, weights) = (at.len(), NV * S::LANES, slot.p.len() / 2);
+        let depth = slot.qt.len() / width;
         let mut sums = Sums { tile: at.start / BLOCK, done: 0, begun: !first };
         let shares = ahead.each_ref().map(|rows| rows.left.div_ceil(n.div_ceil(BLOCK)));
         for j in (0..n).step_by(BLOCK) {
@@ -204,9 +208,12 @@ simd_fn! {
                 rows.fetch(share);
             }
             let keys = j..n.min(j + BLOCK);
+            let half = keys.len() <= SIDE;
+            let rows = if half { SIDE } else { BLOCK };
             let lhs = &slot.k.data[(sums.tile + j / BLOCK) * BLOCK * depth..];
-            U::multiply(turn, Product::of_words(depth / SIDE, lhs, slot.qt, &mut slot.p[weights..weights + SQUARE], false));
-            let (scores, lanes) = slot.scores(weights, SQUARE);
+            let product = Product::of_words(depth / SIDE, lhs, slot.qt, &mut slot.p[weights..weights + rows * width], false);
+            U::multiply(turn, Product { half, narrow: width < BLOCK, ..product });
+            let (scores, lanes) = slot.scores(weights, rows * width);
             let mut scale = mask.scale;
             // The largest of scores times a factor comes from the largest score only where the factor is positive.
             let top = if mask.bounded || mask.added || keys.len() < BLOCK || scale < 0.0 {
@@ -214,7 +221,7 @@ simd_fn! {
                 scale = 1.0;
                 top
             } else {
-                largest(s, scores, scale)
+                largest::<S, NV>(s, scores, scale)
             };
             if block::is_above::<S, NV>(s, top, slot.m) {
                 let rise = Rise::<S, NV>::new(s, top, slot);
@@ -223,15 +230,16 @@ simd_fn! {
                 }
                 rise.apply(s, slot);
                 if rise.scales && sums.begun {
-                    scale_rows(s, slot.alpha, slot.o);
+                    scale_rows::<S, NV>(s, slot.alpha, slot.o);
                 }
             }
             let (p, scores) = slot.p.split_at_mut(weights);
-            let (scores, p) = (&scores[..SQUARE], &mut p[j / 2 * BLOCK..(j + BLOCK) / 2 * BLOCK]);
+            let (scores, p) = (&scores[..rows * width], &mut p[j / 2 * width..(j + BLOCK) / 2 * width]);
+            p[rows / 2 * width..].fill(0.0);
             if exact {
-                weigh::<S, W, true>(s, words, scores, scale, slot.m, slot.l, p);
+                weigh::<S, W, NV, true>(s, words, scores, scale, slot.m, slot.l, p);
             } else {
-                weigh::<S, W, false>(s, words, scores, scale, slot.m, slot.l, p);
+                weigh::<S, W, NV, false>(s, words, scores, scale, slot.m, slot.l, p);
             }
         }
         sums.add::<U>(turn, n.next_multiple_of(BLOCK), slot);
@@ -240,9 +248,9 @@ simd_fn! {
 
 simd_fn! {
     /// The largest of each lane, times a factor.
-    fn largest[S](s, scores: &[f32], scale: f32) -> [S::V; NV] {
+    fn largest[S; const NV: usize](s, scores: &[f32], scale: f32) -> [S::V; NV] {
         let mut top = [s.splat(f32::NEG_INFINITY); NV];
-        for row in scores.chunks_exact(BLOCK) {
+        for row in scores.chunks_exact(NV * S::LANES) {
             for v in 0..NV {
                 top[v] = s.max(top[v], s.load(&row[v * S::LANES..]));
             }
@@ -252,8 +260,8 @@ simd_fn! {
 }
 
 simd_fn! {
-    fn scale_rows[S](s, factors: &[f32], rows: &mut [f32]) {
-        for row in rows.chunks_exact_mut(BLOCK) {
+    fn scale_rows[S; const NV: usize](s, factors: &[f32], rows: &mut [f32]) {
+        for row in rows.chunks_exact_mut(NV * S::LANES) {
             for v in 0..NV {
                 let lane = v * S::LANES;
                 s.store(s.mul(s.load(&row[lane..]), s.load(&factors[lane..])), &mut row[lane..]);
@@ -264,17 +272,17 @@ simd_fn! {
 
 simd_fn! {
     /// P = 2^(scores · scale - m) in words of two keys; weights are added up.
-    fn weigh[S, W: Words<S>; const EXACT: bool](
+    fn weigh[S, W: Words<S>; const NV: usize, const EXACT: bool](
         s, words: W, scores: &[f32], scale: f32, m: &[f32], l: &mut [f32], p: &mut [f32],
     ) {
-        let scale = s.splat(scale);
+        let (scale, width) = (s.splat(scale), NV * S::LANES);
         for v in 0..NV {
             let lane = v * S::LANES;
             let (below, mut sum) = (s.sub(s.zero(), s.load(&m[lane..])), s.load(&l[lane..]));
-            for (scores, p) in scores.chunks_exact(2 * BLOCK).zip(p.chunks_exact_mut(BLOCK)) {
+            for (scores, p) in scores.chunks_exact(2 * width).zip(p.chunks_exact_mut(width)) {
                 let mut weights = [s.zero(); 2];
                 for k in 0..2 {
-                    let score = s.fma(s.load(&scores[k * BLOCK + lane..]), scale, below);
+                    let score = s.fma(s.load(&scores[k * width + lane..]), scale, below);
                     weights[k] = if EXACT { math::exp2(s, score) } else { math::exp2_of_bf16(s, score) };
                 }
                 sum = s.add(sum, s.add(weights[0], weights[1]));

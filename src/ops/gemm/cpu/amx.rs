@@ -8,14 +8,19 @@
 //! Registers: 4 for sums, 2 for rows, 2 for columns: for each group four loads of a kilobyte and four products of 16 cycles.
 //! Bound: products, and what they wait for. Loops in C take 71 cycles for a group in L1, and 64 more to store four tiles of sums, 90 to
 //! load them: with 8 groups 76 % of the peak, 55 % where one side comes from L2 (a kilobyte takes 21 cycles), 40 % where rhs comes from
-//! an L3 of 29 GB/s.
+//! an L3 of 29 GB/s. In ns: a group 23 with rhs in L1, 38 with both sides from L2; with requests for lines of L3 and results that go
+//! there 43 to 50, however k and the result are cut. All of these lines pass through 16 buffers of L1; one from L3 holds its own for
+//! some 80 ns.
 //!
 //! Blocking: with up to ten tiles of rows (320), 128 pairs of k and 512 columns a piece of rhs takes 16 KiB of L1 and meets all tiles,
 //! whose rows (16 KiB each) come from L2, as sums do (640 KiB). Of L3 that wants a byte in 320 operations; blocks of 96 rows and 512 pairs
 //! of k, which this was before, three times as many, all that it gives: 2048^3 took 18.2 ms, now 14.3, 197x3072x768 1.12, now 0.84
-//! (Xeon, family 6, model 167, one thread, 3.7 TFLOP/s by the probe); blocks of 256 rows take the same. With fewer than three
-//! tiles of rows rhs is read at the rate of memory. The next rows of lhs are asked for as those of rhs are: 577x4096x1024 takes
-//! 4.1 ms for 4.6, 2048^3 14.9 for 15.3.
+//! (Xeon, family 6, model 167, one thread, 3.7 TFLOP/s by the probe); blocks of 256 rows take the same. The next rows of lhs are asked
+//! for as those of rhs are: 577x4096x1024 takes 4.1 ms for 4.6, 2048^3 14.9 for 15.3.
+//! - A k of up to 256 pairs is one block, whose sums never leave L1: 512^3 takes 0.179 ms for 0.218, 577x1024x512 0.482 for 0.565. Its
+//!   piece of rhs is most of L1, so rows of lhs pass by (`tileloaddt1`; loops in C take half as long again where they do not).
+//! - With fewer than three tiles of rows rhs is read at the rate of memory, and blocks of k are as long as they may be: 32x4096x4096 takes
+//!   1.40 ms for 1.52, 64x4096x4096 1.92 for 2.21; 96 rows would take longer.
 //!
 //! Where rows of lhs are read: packing takes up to a sixth of a product of few columns; rows that lie where they are share sets of L1,
 //! push rhs out of some, and products take up to a tenth longer. In turn, ms, packed / lying, on one thread and on two: 512^3 0.200 / 0.165,
@@ -23,7 +28,11 @@
 //! [`LYING_COLS`](blocked::LYING_COLS).
 //!
 //! Tried and lost, there, one thread:
-//! - 256 pairs of k in one block, so that sums are never loaded: 512^3 3 % longer, on two threads 18 %;
+//! - 256 pairs of a larger k in a block: 577x4096x1024 and 2048^3 10 % longer; 320 pairs that are all of it: 577x1024x640 3 %, on two
+//!   threads 18 %;
+//! - all of a larger k in a block, so that sums are never loaded (in C): the same. Registers that were not stored for 2048 cycles take
+//!   300 ns longer to store; a store every 16 groups avoids that in C, but 32x4096x4096 takes 11 % longer with it;
+//! - sums of the last block of k that end in L1, as those of a single block do: nothing;
 //! - rows that a block copies for itself, as those of other tiles: 512^3 0.195 ms for 0.219, but 2048^3 16.5 for 11.8;
 //! - lines of the result asked for a few with each group: a list of requests takes longer to write than it gains, 512^3 and
 //!   197x3072x768 10 %; not asked for at all: eight pictures through ViT-B 9 % longer, on two threads 4 to 8 % less.
@@ -60,9 +69,10 @@ fn run<U: Unit>(unit: U, op: &Gemm, l: &mut Launch<'_, Cpu>) -> Result<()> {
     Ok(())
 }
 
-/// Steps of k in a block of many tiles of rows, and how many these are at least: few read rhs at the rate of memory, and do not have to
-/// load and store sums as often.
+/// Steps of k in a block, in one that is all of k, and in those of fewer than so many tiles of rows.
 pub(super) const KC: usize = 128;
+const KC_ALONE: usize = 256;
+const KC_OF_FEW: usize = 2048;
 const FEW_TILES: usize = 3;
 
 /// Vectors are for what comes after the sums.
@@ -85,8 +95,12 @@ impl<U: Unit> Tile for AmxTile<U> {
     const STORES: bool = false;
     const BLOCK_ROWS: usize = 320;
 
-    fn steps(tiles: usize) -> usize {
-        if tiles < FEW_TILES { blocked::KC } else { KC }
+    fn steps(tiles: usize, steps: usize) -> usize {
+        match tiles {
+            0..FEW_TILES => KC_OF_FEW,
+            _ if steps <= KC_ALONE => KC_ALONE,
+            _ => KC,
+        }
     }
 
     fn simd(&self) -> Avx512 {
@@ -136,7 +150,18 @@ impl<U: Unit> Tile for AmxTile<U> {
             let ahead = if at == 0 { ahead.first_rows() } else { [(std::ptr::null(), 0); 2] };
             U::multiply(
                 turn,
-                Product { half: rows <= SIDE, steps, groups, lhs, lies, rhs, sums: &mut *acc, adds, ahead },
+                Product {
+                    half: rows <= SIDE,
+                    narrow: false,
+                    steps,
+                    groups,
+                    lhs,
+                    lies,
+                    rhs,
+                    sums: &mut *acc,
+                    adds,
+                    ahead,
+                },
             );
             (at, adds) = (at + groups, true);
         }

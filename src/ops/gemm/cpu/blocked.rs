@@ -87,8 +87,8 @@ pub(super) trait Tile: Send + Sync {
     /// The most rows of a block of the result.
     const BLOCK_ROWS: usize = 112;
 
-    /// Steps of k in a block of so many tiles of rows, a quarter more at most.
-    fn steps(_tiles: usize) -> usize {
+    /// Of so many steps of k those in a block of so many tiles of rows, a quarter more at most.
+    fn steps(_tiles: usize, _steps: usize) -> usize {
         KC
     }
 
@@ -191,7 +191,7 @@ impl Cut {
         let col_blocks = (widest..narrowest).find(|&n| balanced(row_blocks * n)).unwrap_or(narrowest);
         let steps = k.div_ceil(T::KR);
         // A remainder of less than a quarter of a block is spread over the others.
-        let kc = T::steps(tiles.div_ceil(row_blocks.max(1)));
+        let kc = T::steps(tiles.div_ceil(row_blocks.max(1)), steps);
         let depths = ((steps + kc - kc / 4 - 1) / kc).max(1);
         let depth = steps.div_ceil(depths).max(1).next_multiple_of(T::GROUP);
         let whole = T::WHOLE.then_some(T::MR);
