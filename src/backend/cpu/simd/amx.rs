@@ -257,6 +257,7 @@ impl Registers {
                 "tileloadd tmm3, [{sums} + 1*{line} + 2112]",
                 "3:",
                 "tileloadd tmm6, [{rhs} + 1*{line}]",
+                // Rows of lhs pass by, so that rhs, which other rows will meet, stays in L1.
                 "tileloaddt1 tmm4, [{lhs} + 1*{row}]",
                 "tdpbf16ps tmm0, tmm4, tmm6",
                 "tileloadd tmm7, [{rhs} + 1*{line} + 64]",
