@@ -49,7 +49,7 @@ impl Shapes {
 pub struct Product<'a> {
     /// Whether there are only 16 rows; a group of lhs has places for 32 all the same.
     pub half: bool,
-    /// Whether there are only 16 columns. Such a product asks for nothing.
+    /// Whether there are only 16 columns.
     pub narrow: bool,
     /// Pairs of k in a group.
     pub steps: usize,
@@ -223,19 +223,26 @@ impl Registers {
         if self.steps != product.steps {
             self.shape(product.steps);
         }
-        let [row, group] = product.lies.strides().map(|elements| elements * size_of::<bf16>());
-        // The lower half of its rows; nowhere if there is none.
-        let low = if product.half { std::ptr::null() } else { product.lhs.as_ptr().wrapping_byte_add(SIDE * row) };
-        if product.narrow {
-            // SAFETY: it has passed, and registers have just been shaped.
-            return unsafe { multiply_narrow(product, row, group, low) };
+        // SAFETY: it has passed, and registers are shaped for it.
+        match product.narrow {
+            true => unsafe { self.multiply_checked::<false>(product) },
+            false => unsafe { self.multiply_checked::<true>(product) },
         }
+    }
+
+    /// # Safety
+    /// The product has passed `check` and is narrow if not `WIDE`; registers are shaped for its steps.
+    #[inline(always)]
+    unsafe fn multiply_checked<const WIDE: bool>(&mut self, product: Product<'_>) {
         // Each group asks for as many lines, if for those that it has just read.
         let [(ahead, lines), (after, more)] = match product.ahead {
             [(_, 0), (_, 0)] => [(product.lhs.as_ptr().cast(), 0); 2],
             [(_, 0), only] | [only, (_, 0)] => [only, (only.0.wrapping_add(64 * only.1), 0)],
             both => both,
         };
+        let [row, group] = product.lies.strides().map(|elements| elements * size_of::<bf16>());
+        // The lower half of its rows; nowhere if there is none.
+        let low = if product.half { std::ptr::null() } else { product.lhs.as_ptr().wrapping_byte_add(SIDE * row) };
         let each = (lines + more).div_ceil(product.groups).max(1);
         // SAFETY: the processor has the instructions, see `drop`. `check` has found all that is read and written inside of the
         // slices: registers are shaped for as many pairs as a group has. Requests for memory never fault.
@@ -244,33 +251,43 @@ impl Registers {
                 "test {count}, {count}",
                 "jnz 2f",
                 "tilezero tmm0",
-                "tilezero tmm1",
                 "tilezero tmm2",
+                ".if {wide}",
+                "tilezero tmm1",
                 "tilezero tmm3",
+                ".endif",
                 "jmp 3f",
                 "2:",
                 "tileloadd tmm0, [{sums} + 1*{line}]",
+                ".if {wide}",
                 "tileloadd tmm1, [{sums} + 1*{line} + 64]",
+                ".endif",
                 "test {low}, {low}",
                 "jz 3f",
-                "tileloadd tmm2, [{sums} + 1*{line} + 2048]",
-                "tileloadd tmm3, [{sums} + 1*{line} + 2112]",
+                "tileloadd tmm2, [{sums} + 1*{line} + {lower}]",
+                ".if {wide}",
+                "tileloadd tmm3, [{sums} + 1*{line} + {lower} + 64]",
+                ".endif",
                 "3:",
                 "tileloadd tmm6, [{rhs} + 1*{line}]",
                 // Rows of lhs pass by, so that rhs, which other rows will meet, stays in L1.
                 "tileloaddt1 tmm4, [{lhs} + 1*{row}]",
                 "tdpbf16ps tmm0, tmm4, tmm6",
+                ".if {wide}",
                 "tileloadd tmm7, [{rhs} + 1*{line} + 64]",
                 "tdpbf16ps tmm1, tmm4, tmm7",
+                ".endif",
                 "test {low}, {low}",
                 "jz 5f",
                 "tileloaddt1 tmm5, [{low} + 1*{row}]",
                 "tdpbf16ps tmm2, tmm5, tmm6",
+                ".if {wide}",
                 "tdpbf16ps tmm3, tmm5, tmm7",
+                ".endif",
                 "add {low}, {group}",
                 "5:",
                 "add {lhs}, {group}",
-                "add {rhs}, 2048",
+                "add {rhs}, {lower}",
                 "mov {count}, {each}",
                 "4:",
                 "prefetcht1 [{ahead}]",
@@ -282,14 +299,21 @@ impl Registers {
                 "dec {groups}",
                 "jnz 3b",
                 "tilestored [{sums} + 1*{line}], tmm0",
+                ".if {wide}",
                 "tilestored [{sums} + 1*{line} + 64], tmm1",
+                ".endif",
                 "test {low}, {low}",
                 "jz 6f",
-                "tilestored [{sums} + 1*{line} + 2048], tmm2",
-                "tilestored [{sums} + 1*{line} + 2112], tmm3",
+                "tilestored [{sums} + 1*{line} + {lower}], tmm2",
+                ".if {wide}",
+                "tilestored [{sums} + 1*{line} + {lower} + 64], tmm3",
+                ".endif",
                 "6:",
+                wide = const WIDE as usize,
+                // Bytes of 16 rows of sums, and of a group of rhs, which has 16 as well.
+                lower = const if WIDE { 4 * BLOCK * SIDE } else { 4 * SIDE * SIDE },
                 sums = in(reg) product.sums.as_mut_ptr(),
-                line = in(reg) 4 * BLOCK,
+                line = in(reg) 4 * product.columns(),
                 row = in(reg) row,
                 group = in(reg) group,
                 lhs = inout(reg) product.lhs.as_ptr() => _,
@@ -343,56 +367,6 @@ impl Registers {
                 options(readonly, nostack),
             );
         }
-    }
-}
-
-/// A product of 16 columns: rows and groups of lhs are so many bytes apart, the lower half of its rows begins at `low`, if anywhere.
-///
-/// # Safety
-/// The product is narrow and has passed `check`, the other arguments are its own, and registers are shaped for it.
-unsafe fn multiply_narrow(product: Product<'_>, row: usize, group: usize, low: *const bf16) {
-    // SAFETY: by the above, as in `Registers::multiply`.
-    unsafe {
-        asm!(
-            "tilezero tmm0",
-            "tilezero tmm2",
-            "test {adds:e}, {adds:e}",
-            "jz 3f",
-            "tileloadd tmm0, [{sums} + 1*{line}]",
-            "test {low}, {low}",
-            "jz 3f",
-            "tileloadd tmm2, [{sums} + 1*{line} + 1024]",
-            "3:",
-            "tileloadd tmm6, [{rhs} + 1*{line}]",
-            "tileloaddt1 tmm4, [{lhs} + 1*{row}]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "test {low}, {low}",
-            "jz 5f",
-            "tileloaddt1 tmm5, [{low} + 1*{row}]",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "add {low}, {group}",
-            "5:",
-            "add {lhs}, {group}",
-            "add {rhs}, 1024",
-            "dec {groups}",
-            "jnz 3b",
-            "tilestored [{sums} + 1*{line}], tmm0",
-            "test {low}, {low}",
-            "jz 6f",
-            "tilestored [{sums} + 1*{line} + 1024], tmm2",
-            "6:",
-            adds = in(reg) u32::from(product.adds),
-            sums = in(reg) product.sums.as_mut_ptr(),
-            line = in(reg) 4 * SIDE,
-            row = in(reg) row,
-            group = in(reg) group,
-            lhs = inout(reg) product.lhs.as_ptr() => _,
-            low = inout(reg) low => _,
-            rhs = inout(reg) product.rhs.as_ptr() => _,
-            groups = inout(reg) product.groups => _,
-            out("tmm0") _, out("tmm2") _, out("tmm4") _, out("tmm5") _, out("tmm6") _,
-            options(nostack),
-        );
     }
 }
 

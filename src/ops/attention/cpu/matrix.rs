@@ -2,8 +2,8 @@
 //!
 //! A tile is 32 keys by 32 queries, or 16 where no more are left: Sᵀ = K · Qᵀ, whose weights become words of two keys, and
 //! Oᵀ = Oᵀ + Vᵀ · P for 32 columns of the result and all keys of a block. Both are a [`Product`], whose right side and sums are rows of
-//! lanes, as everything in the kernel is. Left sides are packed: keys as [tile][16 words of a row][key][word], values as [32 columns][16 words of keys][column][word].
-//! What lies beyond the last key, column or query counts as 0.
+//! lanes, as everything in the kernel is. Left sides are packed: keys as [tile][16 words of a row][key][word], values as [32 columns][16
+//! words of keys][column][word]. What lies beyond the last key, column or query counts as 0.
 //!
 //! Memory: of L1 Qᵀ 4 / 8 KiB (head_dim 64 / 128), scores of a tile 4 KiB, P 14 KiB; a tile of keys 4 / 8 KiB and values stream from L2,
 //! where Qᵀ and Oᵀ of up to 1024 queries lie (384 / 768 KiB), for which a block of keys is packed once.
@@ -114,9 +114,9 @@ impl<U: Unit> Products<Avx512> for Matrices<U> {
         ahead: &mut Ahead,
         slot: &mut Slot<'_>,
     ) {
-        match slot.m.len() {
-            BLOCK => step::<_, _, U, 2>(s, self.words, self.exact, turn, at, first, mask, ahead, slot),
-            _ => step::<_, _, U, 1>(s, self.words, self.exact, turn, at, first, mask, ahead, slot),
+        match slot.m.len() / Avx512::LANES {
+            1 => step::<_, _, U, 1>(s, self.words, self.exact, turn, at, first, mask, ahead, slot),
+            _ => step::<_, _, U, 2>(s, self.words, self.exact, turn, at, first, mask, ahead, slot),
         }
     }
 }
