@@ -6,15 +6,7 @@ mod common;
 
 use common::own_adapter;
 use half::{bf16, f16};
-use lapidary::ops::argmax::Argmax;
-use lapidary::ops::attention_merge::AttentionMerge;
-use lapidary::ops::cross_entropy::CrossEntropy;
-use lapidary::ops::cross_entropy_bwd::CrossEntropyBwd;
-use lapidary::ops::group_norm::GroupNorm;
-use lapidary::ops::reduce::Reduce;
-use lapidary::ops::rms_norm::RmsNorm;
-use lapidary::ops::topk::TopK;
-use lapidary::ops::{Op, Results, run_row, run_row_into};
+use lapidary::ops::{AnyOp, Results, find};
 use lapidary::{Device, Elem, Error, Result, Tensor};
 
 const NAN: f32 = f32::NAN;
@@ -23,8 +15,13 @@ const INF: f32 = f32::INFINITY;
 /// The rows of an op that come with and without subgroup operations.
 const BOTH: [&str; 2] = ["", "_subgroup"];
 
-fn run<O: Op>(device: &Device, problem: &str, row: &str, operands: &[Option<&Tensor>]) -> Results {
-    run_row(&problem.parse::<O>().unwrap(), device, Some(row), operands).unwrap()
+/// A problem without its type, whose kernels would be compiled here once more.
+fn problem(text: &str) -> Box<dyn AnyOp> {
+    (find(text).unwrap().parse)(text).unwrap()
+}
+
+fn run(device: &Device, text: &str, row: &str, operands: &[Option<&Tensor>]) -> Results {
+    problem(text).run(device, Some(row), operands).unwrap()
 }
 
 fn tensor<T: Elem>(device: &Device, values: &[T], shape: &[usize]) -> Tensor {
@@ -41,8 +38,7 @@ fn argmax_takes_the_lowest_of_several_and_nan_first() {
     for both in BOTH {
         let place = |x: &[f32]| {
             let x_on = tensor(&d, x, &[1, x.len()]);
-            let results =
-                run::<Argmax>(&d, &format!("argmax(cols={})", x.len()), &format!("argmax__wgsl{both}"), &[Some(&x_on)]);
+            let results = run(&d, &format!("argmax(cols={})", x.len()), &format!("argmax__wgsl{both}"), &[Some(&x_on)]);
             read::<u32>(&results, 0).unwrap()[0]
         };
         assert_eq!(place(&[-INF; 700]), 0);
@@ -62,7 +58,7 @@ fn topk_orders_ties_by_place_and_nan_first() {
     let Some(d) = own_adapter() else { return };
     let top = |x: &[f32], k: usize| {
         let on = tensor(&d, x, &[1, x.len()]);
-        let results = run::<TopK>(&d, &format!("topk(cols={},k={k})", x.len()), "topk__wgsl", &[Some(&on)]);
+        let results = run(&d, &format!("topk(cols={},k={k})", x.len()), "topk__wgsl", &[Some(&on)]);
         let (values, places) = (read::<f32>(&results, 0).unwrap(), read::<u32>(&results, 1).unwrap());
         values.iter().zip(&places).for_each(|(v, &at)| assert_eq!(v.to_bits(), x[at as usize].to_bits()));
         places
@@ -90,7 +86,7 @@ fn extremes_with_nan_are_nan() {
     let extreme = |kind: &str, inner: usize, row: &str, x: &[f32]| {
         let len = x.len() / inner;
         let problem = format!("reduce(kind={kind},len={len},inner={inner})");
-        read::<f32>(&run::<Reduce>(&d, &problem, row, &[Some(&tensor(&d, x, &[1, len, inner]))]), 0).unwrap()
+        read::<f32>(&run(&d, &problem, row, &[Some(&tensor(&d, x, &[1, len, inner]))]), 0).unwrap()
     };
     for (at, len) in [(0, 1), (5, 9), (99, 500), (3, 40000), (39999, 40000)] {
         let mut x = vec![-1.0; len];
@@ -115,7 +111,7 @@ fn labels_are_checked_and_rows_that_do_not_count_are_not_read() {
         let row = format!("cross_entropy__wgsl{both}");
         let losses = |labels: [i32; 4], ignore: i64| {
             let problem = format!("cross_entropy(rows=4,classes=2,ignore={ignore})");
-            run::<CrossEntropy>(&d, &problem, &row, &[Some(&logits), Some(&tensor(&d, &labels, &[4]))])
+            run(&d, &problem, &row, &[Some(&logits), Some(&tensor(&d, &labels, &[4]))])
         };
         let results = losses([1, -7, 0, 5], 5);
         for (i, want) in [[2f32.ln(), 0.0, 0.0, 0.0], [2f32.ln(), 0.0, 1.0, 0.0]].iter().enumerate() {
@@ -134,7 +130,7 @@ fn labels_are_checked_and_rows_that_do_not_count_are_not_read() {
         let unsigned = |ignore: i64| {
             let problem = format!("cross_entropy(classes=2,labels=u32,ignore={ignore})");
             let operands = [tensor(&d, &[1f32, 2.0], &[1, 2]), tensor(&d, &[u32::MAX], &[1])];
-            read::<f32>(&run::<CrossEntropy>(&d, &problem, &row, &[Some(&operands[0]), Some(&operands[1])]), 0)
+            read::<f32>(&run(&d, &problem, &row, &[Some(&operands[0]), Some(&operands[1])]), 0)
         };
         assert_eq!(unsigned(u32::MAX.into()).unwrap(), [0.0]);
         assert!(matches!(unsigned(-1), Err(Error::Index { .. })));
@@ -142,8 +138,7 @@ fn labels_are_checked_and_rows_that_do_not_count_are_not_read() {
     let ones = tensor(&d, &[1f32; 3], &[3]);
     let operands = [tensor(&d, &[0f32; 12], &[3, 4]), tensor(&d, &[1, 9, -1], &[3])];
     let operands = [Some(&operands[0]), Some(&operands[1]), None, Some(&ones), Some(&ones)];
-    let results =
-        run::<CrossEntropyBwd>(&d, "cross_entropy_bwd(rows=3,classes=4)", "cross_entropy_bwd__wgsl", &operands);
+    let results = run(&d, "cross_entropy_bwd(rows=3,classes=4)", "cross_entropy_bwd__wgsl", &operands);
     assert!(matches!(read::<f32>(&results, 0), Err(Error::Index { value: 9, index: 1, limit: 4, .. })));
     assert_eq!(read::<f32>(&results, 0).unwrap()[4..], [0.0; 8]);
 }
@@ -157,8 +152,7 @@ fn an_attention_that_saw_nothing_is_not_read() {
     let (lse_a, lse_b) =
         (tensor(&d, &[-INF, 0.0, 0.0, -INF], &[1, 1, 4]), tensor(&d, &[0.0, -INF, 0.0, -INF], &[1, 1, 4]));
     let operands = [Some(&a), Some(&lse_a), Some(&b), Some(&lse_b)];
-    let results =
-        run::<AttentionMerge>(&d, "attention_merge(len_q=4,head_dim=4)", "attention_merge_f32__wgsl", &operands);
+    let results = run(&d, "attention_merge(len_q=4,head_dim=4)", "attention_merge_f32__wgsl", &operands);
     let want: Vec<f32> = [3.0, 1.0, 2.0, 0.0].iter().flat_map(|&v| [v; 4]).collect();
     assert_eq!(read::<f32>(&results, 0).unwrap(), want);
     let lse = read::<f32>(&results, 1).unwrap();
@@ -172,11 +166,11 @@ fn what_stands_beside_a_result_stays() {
     for both in BOTH {
         // Three rows of five: the first begins and the last ends within a word.
         let mut out = tensor(&d, &[bf16::from_f32(7.0); 35], &[7, 5]);
-        let op: RmsNorm = "rms_norm(rows=3,cols=5,out=bf16)".parse().unwrap();
+        let op = problem("rms_norm(rows=3,cols=5,out=bf16)");
         let x = tensor(&d, &values, &[3, 5]);
         let mut whole = out.as_mut().unwrap();
         let place = &mut [whole.slice(0, 1..4).unwrap()];
-        run_row_into(&op, &d, Some(&format!("rms_norm__wgsl{both}")), &[Some(&x)], place).unwrap();
+        op.run_into(&d, Some(&format!("rms_norm__wgsl{both}")), &[Some(&x)], place).unwrap();
         let got: Vec<f32> = out.to_vec::<bf16>().unwrap().into_iter().map(f32::from).collect();
         assert!(got[..5].iter().chain(&got[20..]).all(|&v| v == 7.0), "{got:?}");
         for (x, y) in values.chunks(5).zip(got[5..20].chunks(5)) {
@@ -185,11 +179,11 @@ fn what_stands_beside_a_result_stays() {
         }
 
         let mut out = tensor(&d, &[f16::from_f32(7.0); 35], &[7, 5, 1]);
-        let op: GroupNorm = "group_norm(batch=3,channels=5,out=f16)".parse().unwrap();
+        let op = problem("group_norm(batch=3,channels=5,out=f16)");
         let x = tensor(&d, &values, &[3, 5, 1]);
         let mut whole = out.as_mut().unwrap();
         let place = &mut [whole.slice(0, 1..4).unwrap()];
-        run_row_into(&op, &d, Some(&format!("group_norm__wgsl{both}")), &[Some(&x)], place).unwrap();
+        op.run_into(&d, Some(&format!("group_norm__wgsl{both}")), &[Some(&x)], place).unwrap();
         let got: Vec<f32> = out.to_vec::<f16>().unwrap().into_iter().map(f32::from).collect();
         assert!(got[..5].iter().chain(&got[20..]).all(|&v| v == 7.0), "{got:?}");
         let want = [-2f32, -1.0, 0.0, 1.0, 2.0].map(|v| v / 2f32.sqrt());

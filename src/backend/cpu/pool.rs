@@ -128,12 +128,16 @@ impl Pool {
     /// # Panics
     /// When a part panics.
     pub fn run(&self, parts: usize, work: impl Fn(usize) + Sync) {
+        self.run_parts(parts, &work);
+    }
+
+    /// As [`run`](Pool::run). Not generic, so that a kernel's part is compiled once, not once more for a thread that is alone.
+    fn run_parts(&self, parts: usize, work: &(dyn Fn(usize) + Sync)) {
         if parts <= 1 || self.workers.is_empty() || INSIDE.get() {
             (0..parts).for_each(work);
             return;
         }
         let _turn = lock(&self.turn);
-        let work: &(dyn Fn(usize) + Sync) = &work;
         // SAFETY: only the lifetime is changed. Workers use the closure between taking the job from the board, when they
         // increment `busy`, and decrementing it; this function takes the job down and waits for `busy` to reach zero.
         let work: *const Work = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static Work>(work) };

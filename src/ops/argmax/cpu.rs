@@ -12,7 +12,7 @@ use crate::backend::cpu::{Caps, Cpu};
 use crate::backend::{Kernel, Kernels, Launch};
 use crate::error::{Result, Unsupported};
 use crate::layout::Takes;
-use crate::ops::with_lane;
+use crate::ops::with_float;
 use crate::{isa_rows, simd_fn};
 
 impl Kernels<Cpu> for Argmax {
@@ -29,7 +29,7 @@ fn supports<S: Simd>(_: &Argmax, caps: &Caps) -> Result<(), Unsupported> {
 
 fn launch<S: Simd>(_: &Kernel<Cpu, Argmax>, op: &Argmax, l: &mut Launch<'_, Cpu>) -> Result<()> {
     let s = S::detect().expect("supports() has checked it");
-    with_lane!(op.dtype, T => {
+    with_float!(op.dtype, T => {
         let (x, stride) = (l.input::<T>(0), l.layout(0).strides[0]);
         let Some(out) = l.output::<u32>(0) else { return Ok(()) };
         let rows = (PART / op.cols).max(1);

@@ -23,7 +23,7 @@ use crate::dtype::DType;
 use crate::error::{Result, Unsupported};
 use crate::layout::Takes;
 use crate::ops::walk::Walk;
-use crate::ops::with_lane;
+use crate::ops::with_float;
 use crate::{isa_rows, simd_fn};
 use half::{bf16, f16};
 
@@ -47,7 +47,7 @@ fn supports<S: Simd>(_: &Elementwise, caps: &Caps) -> Result<(), Unsupported> {
 
 fn launch<S: Simd>(_: &Kernel<Cpu, Elementwise>, op: &Elementwise, l: &mut Launch<'_, Cpu>) -> Result<()> {
     let s = S::detect().expect("supports() has checked it");
-    with_lane!(op.out, O => if S::IS_ROOMY && op.dtype == op.out {
+    with_float!(op.out, O => if S::IS_ROOMY && op.dtype == op.out {
         parts::<S, O, O>(s, op, l)
     } else {
         parts::<S, f32, O>(s, op, l)

@@ -13,7 +13,7 @@ use crate::backend::cpu::{Caps, Cpu};
 use crate::backend::{Kernel, Kernels, Launch};
 use crate::error::{Result, Unsupported};
 use crate::ops::norm::cpu::{sum, sum_squares};
-use crate::ops::with_lane;
+use crate::ops::with_float;
 use crate::{isa_rows, simd_fn};
 use std::sync::{Mutex, PoisonError};
 
@@ -31,7 +31,7 @@ fn supports<S: Simd>(_: &GroupNorm, caps: &Caps) -> Result<(), Unsupported> {
 fn launch<S: Simd>(_: &Kernel<Cpu, GroupNorm>, op: &GroupNorm, l: &mut Launch<'_, Cpu>) -> Result<()> {
     let s = S::detect().expect("supports() has checked it");
     if op.batch * op.group_len() > 0 {
-        with_lane!(op.dtype, T => with_lane!(op.out, U => all_groups::<S, T, U>(s, op, l)));
+        with_float!(op.dtype, T => with_float!(op.out, U => all_groups::<S, T, U>(s, op, l)));
     }
     Ok(())
 }

@@ -26,7 +26,7 @@ use crate::backend::cpu::{Caps, Cpu, rows_of_part};
 use crate::backend::{Backend, Launch};
 use crate::error::{Result, Unsupported};
 use crate::layout::Takes;
-use crate::ops::with_lane;
+use crate::ops::with_float;
 use crate::simd_fn;
 
 /// What the rows of both ops take.
@@ -70,7 +70,7 @@ impl<'a, T: Lane> Rows<'a, T> {
 pub fn launch<S: Simd, const CENTRED: bool>(n: &Norm, l: &mut Launch<'_, Cpu>) -> Result<()> {
     let s = S::detect().expect("supports() has checked it");
     if n.rows * n.cols > 0 {
-        with_lane!(n.dtype, T => with_lane!(n.out, U => all_rows::<S, T, U, CENTRED>(s, n, l)));
+        with_float!(n.dtype, T => with_float!(n.out, U => all_rows::<S, T, U, CENTRED>(s, n, l)));
     }
     Ok(())
 }
@@ -259,6 +259,11 @@ struct Sums<V> {
 
 impl<V: Copy> Sums<V> {
     #[inline(always)]
+    fn new<W: Simd<V = V>>(w: W, pivot: f32) -> Self {
+        Sums { pivot, distances: w.zero(), squares: w.zero() }
+    }
+
+    #[inline(always)]
     fn add<W: Simd<V = V>, const CENTRED: bool>(&mut self, w: W, v: V, pivot: V) {
         if CENTRED {
             let d = w.sub(v, pivot);
@@ -266,6 +271,16 @@ impl<V: Copy> Sums<V> {
             self.squares = w.fma(d, d, self.squares);
         } else {
             self.squares = w.fma(v, v, self.squares);
+        }
+    }
+
+    /// What is left of a row after whole vectors.
+    #[inline(always)]
+    fn add_end<W: Simd<V = V>, S: Simd, T: Lane, const CENTRED: bool>(&mut self, w: W, s: S, end: &[T], pivots: V) {
+        if !end.is_empty() {
+            let mut kept = [0.0; WIDTH * MAX_LANES];
+            // What pads the row adds nothing.
+            self.add::<_, CENTRED>(w, load_end(w, s, end, self.pivot, &mut kept), pivots);
         }
     }
 
@@ -337,19 +352,18 @@ impl<T: Lane> Rows<'_, T> {
         let count = out.len() / self.cols;
         let mut combined = Combined::new();
         let row = |j: usize| if j < count { self.row(j) } else { &[] };
-        let mut sums = [Sums { pivot: 0.0, distances: w.zero(), squares: w.zero() }; 2];
+        let mut sums = [Sums::new(w, 0.0); 2];
         for (j, sums) in sums.iter_mut().enumerate() {
-            let next = Next { x: row(j), pivot: pivot::<_, _, CENTRED>(s, row(j)) };
-            *sums = step::<_, _, _, U, CENTRED, false, false>(w, s, Write::none(), next);
+            *sums = Next::of::<_, CENTRED>(s, row(j)).sums::<_, _, CENTRED>(w, s);
         }
         let mut moments = sums[0].moments::<_, _, _, CENTRED>(w, s, row(0), then.eps);
-        let mut next = Next { x: row(2), pivot: pivot::<_, _, CENTRED>(s, row(2)) };
+        let mut next = Next::of::<_, CENTRED>(s, row(2));
         for (j, out) in out.chunks_exact_mut(self.cols).enumerate() {
             let (gain, offset) = then.of_row(first + j, self.cols, &mut combined);
             let write = Write { x: row(j), after: std::ptr::null(), moments, gain, offset, out };
             // What the next turn needs is begun before this one's work.
             moments = sums[1].moments::<_, _, _, CENTRED>(w, s, row(j + 1), then.eps);
-            let later = Next { x: row(j + 3), pivot: pivot::<_, _, CENTRED>(s, row(j + 3)) };
+            let later = Next::of::<_, CENTRED>(s, row(j + 3));
             sums = [sums[1], step::<_, _, _, _, CENTRED, STREAMS, false>(w, s, write, next)];
             next = later;
         }
@@ -369,12 +383,11 @@ impl<T: Lane> Rows<'_, T> {
         for (j, out) in out.chunks_exact_mut(self.cols).enumerate() {
             let x = self.row(j);
             let (gain, offset) = then.of_row(first + j, self.cols, &mut combined);
-            let this = Next { x, pivot: pivot::<_, _, CENTRED>(s, x) };
-            let sums = step::<_, _, _, U, CENTRED, false, false>(w, s, Write::none(), this);
+            let sums = Next::of::<_, CENTRED>(s, x).sums::<_, _, CENTRED>(w, s);
             let moments = sums.moments::<_, _, _, CENTRED>(w, s, x, then.eps);
             let after = x.as_ptr().wrapping_add(self.stride);
             let write = Write { x, after, moments, gain, offset, out };
-            step::<_, _, _, _, CENTRED, STREAMS, true>(w, s, write, Next { x: &[], pivot: 0.0 });
+            step::<_, _, _, _, CENTRED, STREAMS, true>(w, s, write, Next::NONE);
         }
     }
 }
@@ -389,26 +402,35 @@ struct Write<'a, T, U> {
     out: &'a mut [U],
 }
 
-impl<T, U> Write<'_, T, U> {
-    fn none() -> Self {
-        Write {
-            x: &[],
-            after: std::ptr::null(),
-            moments: Moments { mean: 0.0, inverse: 0.0 },
-            gain: None,
-            offset: None,
-            out: &mut [],
-        }
-    }
-}
-
 /// A row whose sums are taken.
 struct Next<'a, T> {
     x: &'a [T],
     pivot: f32,
 }
 
-/// Writes a row, and takes another one's sums on the way; either may be empty. With `ASKS`, the next one to be written is asked for.
+impl<'a, T: Lane> Next<'a, T> {
+    const NONE: Self = Next { x: &[], pivot: 0.0 };
+
+    #[inline(always)]
+    fn of<S: Simd, const CENTRED: bool>(s: S, x: &'a [T]) -> Self {
+        Next { x, pivot: pivot::<S, T, CENTRED>(s, x) }
+    }
+
+    /// The sums of a row while none is written.
+    #[inline(always)]
+    fn sums<W: Simd, S: Simd, const CENTRED: bool>(self, w: W, s: S) -> Sums<W::V> {
+        let mut sums = Sums::new(w, self.pivot);
+        let pivots = w.splat(self.pivot);
+        let mut vectors = self.x.chunks_exact(W::LANES);
+        for v in vectors.by_ref() {
+            sums.add::<_, CENTRED>(w, T::load(w, v), pivots);
+        }
+        sums.add_end::<_, _, _, CENTRED>(w, s, vectors.remainder(), pivots);
+        sums
+    }
+}
+
+/// Writes a row, and takes the sums of another one, as long or empty, on the way. With `ASKS`, the next one to be written is asked for.
 #[inline(always)]
 fn step<W: Simd, S: Simd, T: Lane, U: Lane, const CENTRED: bool, const STREAMS: bool, const ASKS: bool>(
     w: W,
@@ -416,7 +438,7 @@ fn step<W: Simd, S: Simd, T: Lane, U: Lane, const CENTRED: bool, const STREAMS: 
     write: Write<'_, T, U>,
     Next { x: next, pivot }: Next<'_, T>,
 ) -> Sums<W::V> {
-    let mut sums = Sums { pivot, distances: w.zero(), squares: w.zero() };
+    let mut sums = Sums::new(w, pivot);
     let pivots = w.splat(pivot);
     let Write { x, after, moments: Moments { mean, inverse }, gain, offset, out } = write;
     let whole = out.len() - out.len() % W::LANES;
@@ -458,15 +480,6 @@ fn step<W: Simd, S: Simd, T: Lane, U: Lane, const CENTRED: bool, const STREAMS: 
         (Some(gain), None) => scale!(gain => |v, y| v.mul(y, gain)),
         _ => scale!(=> |_v, y| y),
     }
-    // Of a row without one to be written.
-    for next in nexts.by_ref() {
-        sums.add::<_, CENTRED>(w, T::load(w, next), pivots);
-    }
-    let end = nexts.remainder();
-    if !end.is_empty() {
-        let mut kept = [0.0; WIDTH * MAX_LANES];
-        // What pads the row adds nothing.
-        sums.add::<_, CENTRED>(w, load_end(w, s, end, pivot, &mut kept), pivots);
-    }
+    sums.add_end::<_, _, _, CENTRED>(w, s, nexts.remainder(), pivots);
     sums
 }

@@ -16,7 +16,7 @@ use crate::backend::cpu::simd::{Lane, MAX_LANES, Simd, math};
 use crate::backend::cpu::{Caps, Cpu};
 use crate::backend::{Kernel, Kernels, Launch};
 use crate::error::{Result, Unsupported};
-use crate::ops::with_lane;
+use crate::ops::with_float;
 use crate::{isa_rows, simd_fn};
 
 impl Kernels<Cpu> for Reduce {
@@ -62,7 +62,7 @@ fn supports<S: Simd>(_: &Reduce, caps: &Caps) -> Result<(), Unsupported> {
 
 fn launch<S: Simd>(_: &Kernel<Cpu, Reduce>, op: &Reduce, l: &mut Launch<'_, Cpu>) -> Result<()> {
     let s = S::detect().expect("supports() has checked it");
-    with_lane!(op.dtype, T => match op.kind {
+    with_float!(op.dtype, T => match op.kind {
         Kind::Sum | Kind::Mean => passes::<S, T, SUM>(s, op, l),
         Kind::Norm2 => passes::<S, T, SQUARES>(s, op, l),
         Kind::Max => passes::<S, T, MAX>(s, op, l),

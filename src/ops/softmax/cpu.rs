@@ -24,7 +24,7 @@ use crate::backend::{Backend, Kernel, Kernels, Launch};
 use crate::dtype::DType;
 use crate::error::{Result, Unsupported};
 use crate::layout::Takes;
-use crate::ops::with_lane;
+use crate::ops::with_float;
 use crate::{isa_rows, simd_fn};
 use std::ops::Range;
 
@@ -48,7 +48,7 @@ fn supports<S: Simd>(_: &Softmax, caps: &Caps) -> Result<(), Unsupported> {
 
 fn launch<S: Simd>(_: &Kernel<Cpu, Softmax>, op: &Softmax, l: &mut Launch<'_, Cpu>) -> Result<()> {
     let s = S::detect().expect("supports() has checked it");
-    with_lane!(op.dtype, T => {
+    with_float!(op.dtype, T => {
         let (x, stride) = (l.input::<T>(0), l.layout(0).strides[0]);
         let Some(out) = l.output::<T>(0) else { return Ok(()) };
         if out.is_empty() {

@@ -16,7 +16,7 @@ use crate::backend::cpu::{Caps, Cpu};
 use crate::backend::{Kernel, Kernels, Launch};
 use crate::error::{Result, Unsupported};
 use crate::layout::Takes;
-use crate::ops::with_lane;
+use crate::ops::with_float;
 use crate::{isa_rows, simd_fn};
 
 impl Kernels<Cpu> for TopK {
@@ -34,7 +34,7 @@ fn supports<S: Simd>(_: &TopK, caps: &Caps) -> Result<(), Unsupported> {
 
 fn launch<S: Simd>(_: &Kernel<Cpu, TopK>, op: &TopK, l: &mut Launch<'_, Cpu>) -> Result<()> {
     let s = S::detect().expect("supports() has checked it");
-    with_lane!(op.dtype, T => {
+    with_float!(op.dtype, T => {
         let (x, stride) = (l.input::<T>(0), l.layout(0).strides[0]);
         if op.rows * op.k == 0 {
             return Ok(());

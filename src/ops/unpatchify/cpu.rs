@@ -11,7 +11,7 @@ use crate::backend::{Kernel, Kernels, Launch};
 use crate::error::{Result, Unsupported};
 use crate::isa_rows;
 use crate::layout::Takes;
-use crate::ops::with_lane;
+use crate::ops::with_float;
 
 impl Kernels<Cpu> for Unpatchify {
     const KERNELS: &'static [Kernel<Cpu, Self>] = isa_rows![("unpatchify", supports, launch).takes(&[Takes::Rows])];
@@ -23,7 +23,7 @@ fn supports<S: Simd>(_: &Unpatchify, caps: &Caps) -> Result<(), Unsupported> {
 
 fn launch<S: Simd>(_: &Kernel<Cpu, Unpatchify>, op: &Unpatchify, l: &mut Launch<'_, Cpu>) -> Result<()> {
     let s = S::detect().expect("supports() has checked it");
-    with_lane!(op.dtype, T => lines::<S, T>(s, op, l));
+    with_float!(op.dtype, T => lines::<S, T>(s, op, l));
     Ok(())
 }
 
