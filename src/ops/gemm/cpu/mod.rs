@@ -41,8 +41,6 @@ use crate::error::{Result, Unsupported};
 use crate::layout::Takes;
 use crate::ops::with_float;
 use quant::Dot;
-#[cfg(target_arch = "x86_64")]
-use quant::{Vnni256, Vnni512};
 
 const TAKES: &[Takes] = &[Takes::Strided, Takes::Strided];
 /// Of kernels that read rows of lhs where they lie.
@@ -52,19 +50,19 @@ impl Kernels<Cpu> for Gemm {
     const KERNELS: &'static [Kernel<Cpu, Self>] = &[
         #[cfg(all(target_arch = "x86_64", not(no_isa)))]
         dot_row::<Avx512>("gemm_dot__avx512"),
-        #[cfg(all(target_arch = "x86_64", not(any(one_isa, no_isa))))]
+        #[cfg(all(target_arch = "x86_64", not(any(one_isa, no_isa, test))))]
         dot_row::<Avx2>("gemm_dot__avx2"),
         #[cfg(not(any(all(target_arch = "x86_64", one_isa), no_isa)))]
         dot_row::<Portable>("gemm_dot__portable"),
         #[cfg(all(target_arch = "x86_64", not(no_isa)))]
         sweep_row::<Avx512>("gemm_sweep__avx512"),
-        #[cfg(all(target_arch = "x86_64", not(any(one_isa, no_isa))))]
+        #[cfg(all(target_arch = "x86_64", not(any(one_isa, no_isa, test))))]
         sweep_row::<Avx2>("gemm_sweep__avx2"),
         #[cfg(not(any(all(target_arch = "x86_64", one_isa), no_isa)))]
         sweep_row::<Portable>("gemm_sweep__portable"),
         #[cfg(all(target_arch = "x86_64", not(no_isa)))]
         few_row::<Avx512>("gemm_few_panels32__avx512"),
-        #[cfg(all(target_arch = "x86_64", not(any(one_isa, no_isa))))]
+        #[cfg(all(target_arch = "x86_64", not(any(one_isa, no_isa, test))))]
         few_row::<Avx2>("gemm_few_panels16__avx2"),
         #[cfg(not(any(all(target_arch = "x86_64", one_isa), no_isa)))]
         few_row::<Portable>("gemm_few_panels16__portable"),
@@ -83,15 +81,15 @@ impl Kernels<Cpu> for Gemm {
             .workspace(bf16::workspace),
         #[cfg(all(target_arch = "x86_64", not(no_isa)))]
         tiled_row::<Avx512>("gemm_f32_panels32__avx512_mr14", &[("mr", 14), ("nr", 32), ("kc", blocked::KC as u32)]),
-        #[cfg(all(target_arch = "x86_64", not(any(one_isa, no_isa))))]
+        #[cfg(all(target_arch = "x86_64", not(any(one_isa, no_isa, test))))]
         tiled_row::<Avx2>("gemm_f32_panels16__avx2_mr6", &[("mr", 6), ("nr", 16), ("kc", blocked::KC as u32)]),
         #[cfg(not(any(all(target_arch = "x86_64", one_isa), no_isa)))]
         tiled_row::<Portable>("gemm_f32_panels16__portable_mr4", &[("mr", 4), ("nr", 16), ("kc", blocked::KC as u32)]),
         #[cfg(all(target_arch = "x86_64", not(no_isa)))]
-        quant_row::<Vnni512>("gemm_quant__avx512vnni_mr4"),
-        #[cfg(all(target_arch = "x86_64", not(any(one_isa, no_isa))))]
-        quant_row::<Vnni256>("gemm_quant__avxvnni_mr2"),
-        #[cfg(all(target_arch = "x86_64", not(any(one_isa, no_isa))))]
+        quant_row::<quant::x86::Vnni512>("gemm_quant__avx512vnni_mr4"),
+        #[cfg(all(target_arch = "x86_64", not(any(one_isa, no_isa, test))))]
+        quant_row::<quant::x86::Vnni256>("gemm_quant__avxvnni_mr2"),
+        #[cfg(all(target_arch = "x86_64", not(any(one_isa, no_isa, test))))]
         quant_row::<Avx2>("gemm_quant__avx2_mr2"),
         #[cfg(not(any(all(target_arch = "x86_64", one_isa), no_isa)))]
         quant_row::<Portable>("gemm_quant__portable_mr2"),

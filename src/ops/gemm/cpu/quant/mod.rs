@@ -23,7 +23,7 @@ mod dot;
 mod tile;
 mod weights;
 #[cfg(target_arch = "x86_64")]
-mod x86;
+pub(super) mod x86;
 
 use super::blocked::{CHUNK_ROWS, Strided};
 use super::epilogue::{self, Epilogue, Rows};
@@ -39,8 +39,6 @@ pub(super) use dot::Dot;
 use std::marker::PhantomData;
 use tile::{Rounded, round, tile};
 use weights::{BLOCK, BLOCKS, Kind, Panel, Q4_0, Q4_1, Q4_K, Q6_K, Q8_0, Scratch, bytes_of, unpack};
-#[cfg(target_arch = "x86_64")]
-pub(super) use x86::{Vnni256, Vnni512};
 
 /// Rows that multiply with packed weights.
 const FEW: usize = 4;
