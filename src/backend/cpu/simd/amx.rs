@@ -56,6 +56,8 @@ pub struct Product<'a> {
     pub groups: usize,
     pub lhs: &'a [bf16],
     pub lies: Lies,
+    /// Whether rows of lhs pass L1 by, so that rhs, which other rows will meet, stays there. For 32 columns.
+    pub passes: bool,
     /// [groups, steps, columns, 2]
     pub rhs: &'a [bf16],
     /// [rows, columns]
@@ -94,7 +96,7 @@ impl<'a> Product<'a> {
     pub fn of_words(groups: usize, lhs: &'a [f32], rhs: &'a [f32], sums: &'a mut [f32], adds: bool) -> Product<'a> {
         let (lhs, rhs) = (bytemuck::cast_slice(lhs), bytemuck::cast_slice(rhs));
         let (lies, ahead) = (Lies::InGroups, [(std::ptr::null(), 0); 2]);
-        Product { half: false, narrow: false, steps: SIDE, groups, lhs, lies, rhs, sums, adds, ahead }
+        Product { half: false, narrow: false, steps: SIDE, groups, lhs, lies, passes: false, rhs, sums, adds, ahead }
     }
 
     fn rows(&self) -> usize {
@@ -224,16 +226,17 @@ impl Registers {
             self.shape(product.steps);
         }
         // SAFETY: it has passed, and registers are shaped for it.
-        match product.narrow {
-            true => unsafe { self.multiply_checked::<false>(product) },
-            false => unsafe { self.multiply_checked::<true>(product) },
+        match (product.narrow, product.passes) {
+            (true, _) => unsafe { self.multiply_checked::<false, false>(product) },
+            (false, false) => unsafe { self.multiply_checked::<true, false>(product) },
+            (false, true) => unsafe { self.multiply_checked::<true, true>(product) },
         }
     }
 
     /// # Safety
     /// The product has passed `check` and is narrow if not `WIDE`; registers are shaped for its steps.
     #[inline(always)]
-    unsafe fn multiply_checked<const WIDE: bool>(&mut self, product: Product<'_>) {
+    unsafe fn multiply_checked<const WIDE: bool, const PASSES: bool>(&mut self, product: Product<'_>) {
         // Each group asks for as many lines, if for those that it has just read.
         let [(ahead, lines), (after, more)] = match product.ahead {
             [(_, 0), (_, 0)] => [(product.lhs.as_ptr().cast(), 0); 2],
@@ -270,8 +273,11 @@ impl Registers {
                 ".endif",
                 "3:",
                 "tileloadd tmm6, [{rhs} + 1*{line}]",
-                // Rows of lhs pass by, so that rhs, which other rows will meet, stays in L1.
+                ".if {passes}",
                 "tileloaddt1 tmm4, [{lhs} + 1*{row}]",
+                ".else",
+                "tileloadd tmm4, [{lhs} + 1*{row}]",
+                ".endif",
                 "tdpbf16ps tmm0, tmm4, tmm6",
                 ".if {wide}",
                 "tileloadd tmm7, [{rhs} + 1*{line} + 64]",
@@ -279,7 +285,11 @@ impl Registers {
                 ".endif",
                 "test {low}, {low}",
                 "jz 5f",
+                ".if {passes}",
                 "tileloaddt1 tmm5, [{low} + 1*{row}]",
+                ".else",
+                "tileloadd tmm5, [{low} + 1*{row}]",
+                ".endif",
                 "tdpbf16ps tmm2, tmm5, tmm6",
                 ".if {wide}",
                 "tdpbf16ps tmm3, tmm5, tmm7",
@@ -310,6 +320,7 @@ impl Registers {
                 ".endif",
                 "6:",
                 wide = const WIDE as usize,
+                passes = const PASSES as usize,
                 // Bytes of 16 rows of sums, and of a group of rhs, which has 16 as well.
                 lower = const if WIDE { 4 * BLOCK * SIDE } else { 4 * SIDE * SIDE },
                 sums = in(reg) product.sums.as_mut_ptr(),
