@@ -15,7 +15,7 @@ use crate::backend::{Kernel, Kernels, Launch};
 use crate::dtype::{DType, Elem};
 use crate::error::{Result, Unsupported};
 use crate::layout::Takes;
-use crate::ops::with_lane;
+use crate::ops::with_float;
 use crate::{isa_rows, simd_fn};
 
 impl Kernels<Cpu> for Patchify {
@@ -33,7 +33,7 @@ fn launch<S: Simd>(_: &Kernel<Cpu, Patchify>, op: &Patchify, l: &mut Launch<'_, 
     let map = |c: usize| constants.map_or([1.0, 0.0, 1.0], |(mean, std)| [op.scale.0, mean[c], 1.0 / std[c]]);
     let maps: Vec<[f32; 3]> = (0..op.channels).map(map).collect();
     let ahead = op.order == PatchOrder::ChannelFirst;
-    with_lane!(op.out, U => if op.dtype == DType::U8 {
+    with_float!(op.out, U => if op.dtype == DType::U8 {
         let tables: Vec<[U; 256]> = (0..op.channels).map(|c| table(op.scale.0, constants.map(|(m, d)| (m[c], d[c])))).collect();
         lines::<u8, U>(op, l, |line| match (ahead, op.channels, line.steps) {
             (true, 3, [1, 3]) => triples(s, line, [maps[0], maps[1], maps[2]]),
