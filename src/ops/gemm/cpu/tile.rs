@@ -13,6 +13,7 @@ use super::blocked::{Lhs, NEAR, Sums, Tile};
 use crate::backend::cpu::simd::{Isa, Lane, Simd, fetch_line, fetch_near, widen};
 use crate::dtype::DType;
 use crate::{simd_fn, with_rows};
+use std::hint::black_box;
 use std::marker::PhantomData;
 
 /// f32 arithmetic on lhs and rhs of any float.
@@ -73,6 +74,31 @@ const fn pitch<S: Simd>() -> usize {
     <F32Tile<S, f32, f32> as Tile>::PITCH
 }
 
+/// Rows a stride apart, in a way that needs no arithmetic in the loop. From the stride alone the compiler advances a pointer from row
+/// to row, and these additions are in the way of multiply-adds, with which they share ports: with operands in L2 the loop takes 9 %
+/// longer (Xeon, family 6, model 167, Golden Cove or later; in C).
+struct Rows {
+    /// Bytes from the first row to each.
+    offsets: [usize; 14],
+}
+
+impl Rows {
+    #[inline(always)]
+    fn new(stride: usize) -> Rows {
+        // What these have in common the compiler must not see.
+        let times = |n: usize| black_box(stride.wrapping_mul(n * size_of::<f32>()));
+        let [one, three, five, seven] = [times(1), times(3), times(5), times(7)];
+        let low = [0, one, one.wrapping_mul(2), three, one.wrapping_mul(4), five, three.wrapping_mul(2)];
+        Rows { offsets: std::array::from_fn(|r| low[r % 7].wrapping_add(r / 7 * seven)) }
+    }
+
+    /// Of row `r` what lies `at` in row 0.
+    #[inline(always)]
+    fn of(&self, at: *const f32, r: usize) -> *const f32 {
+        at.cast::<u8>().wrapping_add(self.offsets[r]).cast()
+    }
+}
+
 simd_fn! {
     /// Σ_p lhs[p, r] · rhs[p, :] for ROWS rows: of packed lhs, or of rows `stride` apart.
     fn tile[S; const ROWS: usize, const PACKED: bool](s, lhs: &[f32], stride: usize, rhs: &[f32], ahead: &mut Ahead, sums: Sums<'_>) {
@@ -81,26 +107,28 @@ simd_fn! {
         let (row, step) = if PACKED { (1, pitch::<S>()) } else { (stride, 1) };
         assert!(steps == 0 || lhs.len() > (ROWS - 1) * row + (steps - 1) * step);
         let mut c: [[S::V; 2]; ROWS] = sums.begin(s);
-        let mut at = lhs.as_ptr();
+        let rows = Rows::new(row);
+        let mut lhs = lhs.as_ptr();
         let mut rhs = &rhs[..steps * nr];
         for Stretch { at: mut line, by, steps } in ahead {
             let (part, rest) = rhs.split_at(steps * nr);
             rhs = rest;
-            for b in part.chunks_exact(nr) {
+            for (p, b) in part.chunks_exact(nr).enumerate() {
                 fetch_line(line);
                 line = line.wrapping_add(by);
                 for line in (0..nr).step_by(16) {
                     fetch_near(b.as_ptr().wrapping_add(NEAR * nr + line).cast());
                 }
                 let b = [s.load(b), s.load(&b[S::LANES..])];
+                let at = lhs.wrapping_add(p * step);
                 for (r, c) in c.iter_mut().enumerate() {
-                    // SAFETY: `at` has advanced by p < steps steps, so this is inside of lhs by the assertion above.
-                    let a = s.splat(unsafe { *at.add(r * row) });
+                    // SAFETY: `at` is p < steps steps from the first, so this is inside of lhs by the assertion above.
+                    let a = s.splat(unsafe { if PACKED { *at.add(r) } else { *rows.of(at, r) } });
                     c[0] = s.fma(a, b[0], c[0]);
                     c[1] = s.fma(a, b[1], c[1]);
                 }
-                at = at.wrapping_add(step);
             }
+            lhs = lhs.wrapping_add(steps * step);
         }
         sums.end(s, &c);
     }
