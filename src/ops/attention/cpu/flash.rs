@@ -58,9 +58,15 @@
 //! - asking for the first rows of the next head during a part's last block: 1 to 5 % longer, though with a batch of sixteen,
 //!   whose operands come from memory, 4 % less.
 //!
-//! On a Xeon with AMX (family 6, model 167; `long_8192`: 31 % of the time in products of scores, 37 % in those of results, 10 % exponentials):
-//! - four steps of a tile of scores without a branch: the same;
-//! - asking in L1 for rows of values sixteen steps ahead: `vit_b`, `qformer_cross` and gradients 1 to 3 % less, the others the same.
+//! On a Xeon with AMX (family 6, model 167), in turn in one process; products take what multiply-adds of registers take once their
+//! operands are in L1, what is lost is bringing them there (benches/record/xeon-amx-2vcpu):
+//! - four or eight steps of a tile of scores without a branch: the same;
+//! - exponentials after all products of a tile: the same; after those of a block, in a loop of their own: 3 to 4 % less with 577 queries
+//!   and keys or head_dim 128 without a mask, else the same. (They share ports with multiply-adds there; on Zen 5 it is 10 % longer.)
+//! - one check for the rows of a tile of scores instead of eight: the same; these rows in L1 already: the same;
+//! - keys packed, values packed, both, wherever their rows lie: the same;
+//! - asking during a part's last block for the first keys, values and queries of the next: the same, of 256 queries and 1024 keys 2 % less;
+//! - asking in L1 for the next tile of results: the same; for rows of values 12 or 16 steps ahead too: 0 to 3 % less.
 //!
 //! And on a Sapphire Rapids, when all keys and values were packed and BK was 64 (0.98 ms; 10.4; 12 x 32 x 257 x 64: 0.21 ms):
 //! - one packed copy for all parts, rows as they lie and blocks of 128 keys, with a barrier between packing and the rest, and
