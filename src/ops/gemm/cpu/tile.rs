@@ -133,3 +133,17 @@ simd_fn! {
         sums.end(s, &c);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Rows;
+
+    #[test]
+    fn rows_are_a_stride_apart() {
+        let memory = [0.0f32; 14 * 33];
+        let rows = Rows::new(33);
+        for r in 0..14 {
+            assert_eq!(rows.of(memory.as_ptr(), r), memory[r * 33..].as_ptr());
+        }
+    }
+}
