@@ -74,29 +74,16 @@ const fn pitch<S: Simd>() -> usize {
     <F32Tile<S, f32, f32> as Tile>::PITCH
 }
 
-/// Rows a stride apart, in a way that needs no arithmetic in the loop. From the stride alone the compiler advances a pointer from row
-/// to row, and these additions are in the way of multiply-adds, with which they share ports: with operands in L2 the loop takes 9 %
-/// longer (Xeon, family 6, model 167, Golden Cove or later; in C).
-struct Rows {
-    /// Bytes from the first row to each.
-    offsets: [usize; 14],
-}
-
-impl Rows {
-    #[inline(always)]
-    fn new(stride: usize) -> Rows {
-        // What these have in common the compiler must not see.
-        let times = |n: usize| black_box(stride.wrapping_mul(n * size_of::<f32>()));
-        let [one, three, five, seven] = [times(1), times(3), times(5), times(7)];
-        let low = [0, one, one.wrapping_mul(2), three, one.wrapping_mul(4), five, three.wrapping_mul(2)];
-        Rows { offsets: std::array::from_fn(|r| low[r % 7].wrapping_add(r / 7 * seven)) }
-    }
-
-    /// Of row `r` what lies `at` in row 0.
-    #[inline(always)]
-    fn of(&self, at: *const f32, r: usize) -> *const f32 {
-        at.cast::<u8>().wrapping_add(self.offsets[r]).cast()
-    }
+/// Bytes from the first of some rows, `stride` apart, to each, for a loop that needs no arithmetic to address them. From the stride
+/// alone the compiler advances a pointer from row to row, and these additions are in the way of multiply-adds, with which they share
+/// ports: with operands in L2 the loop takes 9 % longer (Xeon, family 6, model 167, Golden Cove or later; in C).
+#[inline(always)]
+fn offsets<const ROWS: usize>(stride: usize) -> [usize; ROWS] {
+    // What these have in common the compiler must not see.
+    let times = |n: usize| black_box(stride.wrapping_mul(n * size_of::<f32>()));
+    let [one, three, five, seven] = [times(1), times(3), times(5), times(7)];
+    let low = [0, one, one.wrapping_mul(2), three, one.wrapping_mul(4), five, three.wrapping_mul(2)];
+    std::array::from_fn(|r| low[r % 7].wrapping_add(seven.wrapping_mul(r / 7)))
 }
 
 simd_fn! {
@@ -107,7 +94,7 @@ simd_fn! {
         let (row, step) = if PACKED { (1, pitch::<S>()) } else { (stride, 1) };
         assert!(steps == 0 || lhs.len() > (ROWS - 1) * row + (steps - 1) * step);
         let mut c: [[S::V; 2]; ROWS] = sums.begin(s);
-        let rows = Rows::new(row);
+        let rows: [usize; ROWS] = if PACKED { std::array::from_fn(|r| r * size_of::<f32>()) } else { offsets(stride) };
         let mut lhs = lhs.as_ptr();
         let mut rhs = &rhs[..steps * nr];
         for Stretch { at: mut line, by, steps } in ahead {
@@ -123,7 +110,7 @@ simd_fn! {
                 let at = lhs.wrapping_add(p * step);
                 for (r, c) in c.iter_mut().enumerate() {
                     // SAFETY: `at` is p < steps steps from the first, so this is inside of lhs by the assertion above.
-                    let a = s.splat(unsafe { if PACKED { *at.add(r) } else { *rows.of(at, r) } });
+                    let a = s.splat(unsafe { *at.wrapping_byte_add(rows[r]) });
                     c[0] = s.fma(a, b[0], c[0]);
                     c[1] = s.fma(a, b[1], c[1]);
                 }
@@ -136,14 +123,13 @@ simd_fn! {
 
 #[cfg(test)]
 mod tests {
-    use super::Rows;
+    use super::offsets;
 
     #[test]
     fn rows_are_a_stride_apart() {
         let memory = [0.0f32; 14 * 33];
-        let rows = Rows::new(33);
-        for r in 0..14 {
-            assert_eq!(rows.of(memory.as_ptr(), r), memory[r * 33..].as_ptr());
+        for (r, bytes) in offsets::<14>(33).into_iter().enumerate() {
+            assert_eq!(memory.as_ptr().wrapping_byte_add(bytes), memory[r * 33..].as_ptr());
         }
     }
 }
