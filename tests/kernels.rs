@@ -1,8 +1,9 @@
 //! Every kernel that this machine can run, on every case, against the f64 reference; contiguous and scattered operands.
 
-use lapidary::Device;
 use lapidary::bench::{Arrangement, Operands, check_rows, parse_call};
+use lapidary::ops::rvq_encode::{self, Distance};
 use lapidary::ops::{CATALOG, Class};
+use lapidary::{Device, Tensor};
 
 /// Cases of model shapes are checked up to this many floating-point operations or bytes; `lapidary check` does all.
 const BUDGET: u64 = 25_000_000;
@@ -49,6 +50,43 @@ fn transposed_products_agree_with_the_reference() {
         })
         .unwrap();
     }
+}
+
+/// Small whole numbers, of which sums are exact and distances are often equal; vectors of several parts, tiles that are not full.
+#[test]
+fn of_equally_near_entries_the_first_is_chosen() {
+    let (n, dim, size, levels) = (401, 19, 75, 3);
+    let whole = |i: usize, values: i32| (i as u32).wrapping_mul(2_654_435_761).rotate_right(15) as i32 % values;
+    let x: Vec<i32> = (0..n * dim).map(|i| whole(i, 4)).collect();
+    // The second half of a codebook repeats the first.
+    let entry = |level: usize, k: usize, j: usize| {
+        whole((level * size + k % (size / 2)) * dim + j + 7_777, 2 + level as i32 % 2)
+    };
+    let books: Vec<f32> =
+        (0..levels * size * dim).map(|i| entry(i / (size * dim), i / dim % size, i % dim) as f32).collect();
+    let device = Device::cpu_with_threads(2).unwrap();
+    let floats: Vec<f32> = x.iter().map(|&v| v as f32).collect();
+    let tensor = |data: &[f32], shape: &[usize]| Tensor::from_slice(&device, data, shape).unwrap();
+    let (x_tensor, books) = (tensor(&floats, &[n, dim]), tensor(&books, &[levels, size, dim]));
+    let encoded = rvq_encode::encode(&x_tensor, &books, Distance::Euclidean).unwrap();
+    let codes = encoded.codes.to_vec::<u32>().unwrap();
+    let (quantized, measure) = (encoded.quantized.to_vec::<f32>().unwrap(), encoded.measure.to_vec::<f32>().unwrap());
+    let mut ties = 0;
+    for (i, x) in x.chunks_exact(dim).enumerate() {
+        let mut r = x.to_vec();
+        for level in 0..levels {
+            let distance = |k: usize| (0..dim).map(|j| (r[j] - entry(level, k, j)).pow(2)).sum::<i32>();
+            let least = (0..size).map(distance).min().unwrap();
+            let mut nearest = (0..size).filter(|&k| distance(k) == least);
+            let code = nearest.next().unwrap();
+            ties += usize::from(nearest.next().is_some());
+            assert_eq!(codes[level * n + i] as usize, code, "vector {i}, level {level}");
+            r.iter_mut().enumerate().for_each(|(j, r)| *r -= entry(level, code, j));
+            assert_eq!(measure[level * n + i], (least as f32).sqrt());
+        }
+        assert!((0..dim).all(|j| quantized[i * dim + j] == (x[j] - r[j]) as f32), "vector {i}");
+    }
+    assert!(ties > n, "only {ties} ties");
 }
 
 #[test]

@@ -23,7 +23,7 @@ pub use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub use avx512::{Avx512, Bf16Dot, pack_pairs};
 pub use portable::Portable;
-pub use transpose::transpose;
+pub use transpose::{transpose, transpose_rows};
 pub use wide::Wide;
 
 use crate::dtype::Elem;

@@ -1,0 +1,395 @@
+//! RVQ encoding on the CPU: x [n, dim], codebooks [levels, size, dim], all contiguous f32.
+//!
+//! 1. Codebooks (for cosines: their unit vectors) are packed into panels of two vectors of entries, each with -‖e‖²/2 of its
+//!    entries behind it.
+//! 2. A part of the work is some vectors through all levels. Their residuals are kept interleaved, `height` vectors at a time, for
+//!    the product: [tile][dim][height], one stream. Per level, slices of `DEPTH` of a panel stay in L1 while all tiles pass:
+//!    r·e - ‖e‖²/2 in registers, carried from slice to slice in L1 (`tile.rs`).
+//! 3. After a panel's last slice each lane of a vector keeps its best score, whose it is, and its second best score; no
+//!    score is written to memory.
+//! 4. Where a second entry comes within the f32 error of the best, all that do are weighed again in f64 by the direct
+//!    form Σ(r - e)², the lowest index first (a lane whose second best does: all of the lane). So equal distances are
+//!    equal, and rounding of the expanded form decides nothing (`nearest.rs`).
+//! 5. The entries that a tile's vectors have chosen are turned, some columns at a time, and the residuals lose them where they are,
+//!    which gives their new lengths. What was chosen is summed up once, after the last level.
+//!
+//! Caches: a slice is 32 KiB; a part's residuals and the panel in use stay in L2, and the next slice is asked for while this one is
+//! used. Codebooks beyond L2 are read from L3 once for each part: such parts are larger. Bound: arithmetic, 2·n·size·dim per level.
+//!
+//! Tried and lost, in GFLOP/s of the tile alone on one core with an FMA peak of 178, for codebooks of 1 and of 4 MB a level:
+//! tiles of 14 rows 150-157 and 97-143 (12 rows: 160-163 and 141-145, same rounds); residuals as [dim/16][ROWS][16], which
+//! would need no interleaving, 159 and 111; no slice asked for ahead 149 and 118; half as many vectors to a part 150 and
+//! 121. All scores written to L2 and read again for the best, and f64 sums of one chain each, were half of the time.
+//!
+//! Residuals in rows as well, interleaved anew for each level, and sums of what was chosen kept up to date took 2 to 3 % longer for
+//! 1500x1024x1024x8 (an Xeon with AMX, family 6, model 167, calls of both in turn in one process): both are larger than what L2 has
+//! room for beside a codebook. Tiles of 14 vectors took 1 % less there, and 3 % more for 1500x128x2048x4. Asking for entries that
+//! are about to be packed gains nothing. Of the time 88 % are products, 5 % turning and packing, 2 % lengths of entries.
+
+mod nearest;
+mod tile;
+
+use super::{Distance, RvqEncode};
+use crate::backend::cpu::simd::{Simd, fetch, transpose_rows};
+use crate::backend::cpu::{Caps, Cpu, Pool, Slots, deal};
+use crate::backend::{Backend, Kernel, Kernels, Launch};
+use crate::error::{Result, Unsupported};
+use crate::{isa_rows, simd_fn};
+use nearest::{cosine, outright, slack_per_length, squares, unit_divisor, weigh};
+use std::ops::Range;
+use tile::{Slice, height};
+
+impl Kernels<Cpu> for RvqEncode {
+    const KERNELS: &'static [Kernel<Cpu, Self>] =
+        isa_rows![("rvq_encode_f32", supports, launch).workspace(|op, caps| 4 * Sizes::of(op, caps).workspace())];
+}
+
+/// Depth of a slice of a panel, and columns in which residuals lose what was chosen.
+const DEPTH: usize = 256;
+/// Columns of a panel that are packed at a time: rows of so many and what they become stay in L1.
+const PACKED: usize = 64;
+/// The widest panel: two vectors of AVX-512.
+const MAX_NR: usize = 32;
+/// Vectors of a part are a multiple of this, which every tile's height divides.
+const ROWS: usize = 12;
+/// Bytes of all levels that stay in L2 beside a part, and of the residuals of a part.
+const L2_BYTES: usize = 1 << 20;
+const RESIDUAL_BYTES: usize = 704 << 10;
+
+fn supports<S: Simd>(_: &RvqEncode, caps: &Caps) -> Result<(), Unsupported> {
+    caps.has(S::ISA)
+}
+
+/// How work and workspace are divided, in vectors and floats.
+struct Sizes {
+    n: usize,
+    dim: usize,
+    levels: usize,
+    /// A packed codebook.
+    level: usize,
+    /// A codebook's unit vectors, for cosines.
+    unit: usize,
+    /// Vectors of the largest part.
+    rows: usize,
+    parts: usize,
+    threads: usize,
+}
+
+impl Sizes {
+    fn of(op: &RvqEncode, caps: &Caps) -> Sizes {
+        let (dim, size) = (op.codebook_dim, op.codebook_size);
+        let padded = size.next_multiple_of(MAX_NR);
+        let most = if 4 * op.num_quantizers * padded * dim <= L2_BYTES { 7 } else { 14 };
+        let most = (RESIDUAL_BYTES / (4 * ROWS * dim.max(1))).clamp(1, most);
+        // As many parts for each thread.
+        let (groups, threads) = (op.n.div_ceil(ROWS), caps.threads);
+        let parts = groups.div_ceil(most).next_multiple_of(threads).min(groups);
+        Sizes {
+            n: op.n,
+            dim,
+            levels: op.num_quantizers,
+            level: padded * (dim + 1),
+            unit: if op.distance == Distance::Cosine { size * dim } else { 0 },
+            rows: groups.div_ceil(parts.max(1)) * ROWS,
+            parts,
+            threads,
+        }
+    }
+
+    /// The vectors of a part.
+    fn part(&self, part: usize) -> Range<usize> {
+        let groups = deal(self.n.div_ceil(ROWS), self.parts, part);
+        (groups.start * ROWS).min(self.n)..(groups.end * ROWS).min(self.n)
+    }
+
+    /// Codes and measures of a vector.
+    fn record(&self) -> usize {
+        2 * self.levels
+    }
+
+    fn slot(&self) -> usize {
+        let rows = self.rows * (self.dim + MAX_NR + 3 * MAX_NR / 2);
+        rows + ROWS * DEPTH + (1 + ROWS) * self.dim
+    }
+
+    fn workspace(&self) -> usize {
+        self.levels * self.level + self.unit + self.n * self.record() + self.threads * self.slot()
+    }
+}
+
+/// What a thread works in.
+struct Slot<'a> {
+    /// Residuals as [tile][dim][height].
+    tiles: &'a mut [f32],
+    /// Sums of products on their way from slice to slice: a panel's width each.
+    sums: &'a mut [f32],
+    /// Of each lane the best score, the second best, and the number (as bits) of the best one's vector of entries.
+    bests: &'a mut [f32],
+    /// Columns of a tile's chosen entries.
+    turned: &'a mut [f32],
+    /// A residual in a row.
+    row: &'a mut [f32],
+    /// Unit vectors of a tile's chosen entries, for cosines.
+    unit: &'a mut [f32],
+}
+
+impl<'a> Slot<'a> {
+    fn new(sizes: &Sizes, floats: &'a mut [f32]) -> Slot<'a> {
+        let rows = sizes.rows;
+        let (tiles, rest) = floats.split_at_mut(rows * sizes.dim);
+        let (sums, rest) = rest.split_at_mut(rows * MAX_NR);
+        let (bests, rest) = rest.split_at_mut(rows * 3 * MAX_NR / 2);
+        let (turned, rest) = rest.split_at_mut(ROWS * DEPTH);
+        let (row, unit) = rest.split_at_mut(sizes.dim);
+        Slot { tiles, sums, bests, turned, row, unit }
+    }
+}
+
+/// What a part gives: the sums of what was chosen, and of each vector codes (as bits) and measures.
+struct Part<'a> {
+    quantized: &'a mut [f32],
+    records: &'a mut [f32],
+}
+
+fn launch<S: Simd>(_: &Kernel<Cpu, RvqEncode>, op: &RvqEncode, l: &mut Launch<'_, Cpu>) -> Result<()> {
+    let s = S::detect().expect("supports() has checked it");
+    let (x, books) = (l.input::<f32>(0), l.input::<f32>(1));
+    let (n, dim, levels) = (op.n, op.codebook_dim, op.num_quantizers);
+    let (pool, sizes) = (l.pool(), Sizes::of(op, Cpu::caps(l.device)));
+    let (packed, rest) = l.scratch::<f32>().split_at_mut(levels * sizes.level);
+    let (unit, rest) = rest.split_at_mut(sizes.unit);
+    let (records, slots) = rest.split_at_mut(n * sizes.record());
+    for (level, packed) in packed.chunks_exact_mut(sizes.level).enumerate() {
+        pack(s, op, pool, &books[level * op.codebook_size * dim..][..op.codebook_size * dim], unit, packed);
+    }
+    let (Some(codes), Some(quantized), Some(measure)) = (l.output::<u32>(0), l.output::<f32>(1), l.output::<f32>(2))
+    else {
+        return Ok(());
+    };
+    let mut parts = Vec::with_capacity(sizes.parts);
+    let (mut quantized_left, mut records_left) = (quantized, &mut *records);
+    for part in 0..sizes.parts {
+        let count = sizes.part(part).len();
+        let quantized = quantized_left.split_off_mut(..count * dim).expect("parts are all vectors");
+        let records = records_left.split_off_mut(..count * sizes.record()).expect("parts are all vectors");
+        parts.push(Part { quantized, records });
+    }
+    let (packed, slots) = (&*packed, Slots::new(&mut slots[..sizes.threads * sizes.slot()], sizes.slot()));
+    pool.chunks_mut(&mut parts, 1, |i, part| {
+        let rows = sizes.part(i);
+        let x = &x[rows.start * dim..rows.end * dim];
+        slots.with(|slot| {
+            encode(s, op, rows.len(), x, (books, packed, sizes.level), Slot::new(&sizes, slot), &mut part[0])
+        });
+    });
+    for (i, record) in records.chunks_exact(sizes.record().max(1)).enumerate() {
+        for level in 0..levels {
+            codes[level * n + i] = record[level].to_bits();
+            measure[level * n + i] = record[levels + level];
+        }
+    }
+    Ok(())
+}
+
+/// Packs a codebook: panels of entries, each with what is added to their products.
+fn pack<S: Simd>(s: S, op: &RvqEncode, pool: &Pool, book: &[f32], unit: &mut [f32], packed: &mut [f32]) {
+    let (dim, size, nr) = (op.codebook_dim, op.codebook_size, 2 * S::LANES);
+    let packed = &mut packed[..size.div_ceil(nr) * (dim + 1) * nr];
+    pool.chunk_pairs_mut((packed, (dim + 1) * nr), (unit, nr * dim), |panel, packed, unit| {
+        let count = nr.min(size - panel * nr);
+        let entries = &book[panel * nr * dim..][..count * dim];
+        let (panel, added) = packed.split_at_mut(dim * nr);
+        // Entries that pad the last panel are never the best.
+        added[count..].fill(f32::NEG_INFINITY);
+        let entry = |i: usize| &entries[i * dim..][..dim];
+        let entries = match op.distance {
+            Distance::Euclidean => {
+                (0..count).for_each(|i| added[i] = (-0.5 * squares(s, entry(i))) as f32);
+                entries
+            }
+            Distance::Cosine => {
+                added[..count].fill(0.0);
+                for (i, unit) in unit.chunks_exact_mut(dim.max(1)).enumerate() {
+                    divide(s, entry(i), unit);
+                }
+                unit
+            }
+        };
+        let mut rows: [&[f32]; MAX_NR] = [&[]; MAX_NR];
+        rows.iter_mut().zip(entries.chunks_exact(dim.max(1))).for_each(|(row, entry)| *row = entry);
+        if count < nr {
+            panel.fill(0.0);
+        }
+        for from in (0..dim).step_by(PACKED) {
+            let cols = PACKED.min(dim - from);
+            transpose_rows(s, &rows[..count], from, cols, &mut panel[from * nr..][..cols * nr], nr);
+        }
+    });
+}
+
+/// Encodes `count` vectors.
+fn encode<S: Simd>(
+    s: S,
+    op: &RvqEncode,
+    count: usize,
+    x: &[f32],
+    (books, packed, level_len): (&[f32], &[f32], usize),
+    slot: Slot<'_>,
+    part: &mut Part<'_>,
+) {
+    let (dim, size, levels) = (op.codebook_dim, op.codebook_size, op.num_quantizers);
+    let Slot { tiles, sums, bests, turned, row, unit } = slot;
+    let (height, record) = (height::<S>(), 2 * levels);
+    let tile_len = height * dim;
+    let entry = |level: usize, code: usize| &books[(level * size + code) * dim..][..dim];
+    // A tile that has fewer vectors gets its last one several times.
+    let of_tile = |tile: usize| (tile * height..(tile + 1) * height).map(|i| i.min(count - 1));
+    let tiles = &mut tiles[..count.div_ceil(height) * tile_len];
+    for (t, tile) in tiles.chunks_exact_mut(tile_len.max(1)).enumerate() {
+        let mut rows: [&[f32]; ROWS] = [&[]; ROWS];
+        rows.iter_mut().zip(of_tile(t)).for_each(|(row, i)| *row = &x[i * dim..][..dim]);
+        transpose_rows(s, &rows[..height], 0, dim, tile, height);
+    }
+    let mut lengths: Vec<f64> = (0..count).map(|i| squares(s, &x[i * dim..][..dim]).sqrt()).collect();
+    for level in 0..levels {
+        let packed = &packed[level * level_len..][..level_len];
+        score(s, op, count.div_ceil(height), tiles, packed, sums, bests);
+        let slack = slack_per_length::<S>(op, packed);
+        for i in 0..count {
+            let bests = &bests[i * 3 * S::LANES..][..3 * S::LANES];
+            let limit = slack[0] * lengths[i] + slack[1];
+            let nearest = outright(s, bests, limit);
+            if nearest.is_none() || op.distance == Distance::Cosine {
+                let tile = &tiles[i / height * tile_len..][..tile_len];
+                row.iter_mut().zip(tile[i % height..].iter().step_by(height)).for_each(|(to, &v)| *to = v);
+            }
+            let code =
+                nearest.unwrap_or_else(|| weigh(s, op, row, &books[level * size * dim..][..size * dim], bests, limit));
+            let record = &mut part.records[i * record..][..record];
+            record[level] = f32::from_bits(code as u32);
+            if op.distance == Distance::Cosine {
+                record[levels + level] = cosine(s, row, entry(level, code), lengths[i]) as f32;
+            }
+            // It lies anywhere in a codebook that the panels have pushed out; all are chosen before the first is taken.
+            fetch(entry(level, code));
+        }
+        for (t, tile) in tiles.chunks_exact_mut(tile_len.max(1)).enumerate() {
+            let mut chosen: [&[f32]; ROWS] = [&[]; ROWS];
+            let mut units = unit.chunks_exact_mut(dim.max(1));
+            for (chosen, i) in chosen.iter_mut().zip(of_tile(t)) {
+                *chosen = entry(level, part.records[i * record + level].to_bits() as usize);
+                if op.distance == Distance::Cosine {
+                    let unit = units.next().expect("there is one for each");
+                    divide(s, chosen, unit);
+                    *chosen = unit;
+                }
+            }
+            let mut sums = [0.0; FOLD];
+            for from in (0..dim).step_by(DEPTH) {
+                let cols = DEPTH.min(dim - from);
+                transpose_rows(s, &chosen[..height], from, cols, turned, height);
+                take(s, &turned[..cols * height], &mut tile[from * height..][..cols * height], &mut sums);
+            }
+            for (i, length) in lengths[t * height..].iter_mut().take(height).enumerate() {
+                *length = sums[i..].iter().step_by(height).sum::<f64>().sqrt();
+            }
+        }
+        if op.distance == Distance::Euclidean {
+            for (length, record) in lengths.iter().zip(part.records.chunks_exact_mut(record)) {
+                record[levels + level] = *length as f32;
+            }
+        }
+    }
+    if levels == 0 {
+        part.quantized.fill(0.0);
+    }
+    for (i, q) in part.quantized.chunks_exact_mut(dim.max(1)).enumerate() {
+        for level in 0..levels {
+            let entry = entry(level, part.records[i * record + level].to_bits() as usize);
+            let divisor = (op.distance == Distance::Cosine).then(|| unit_divisor(s, entry));
+            match (level, divisor) {
+                (0, None) => q.copy_from_slice(entry),
+                (0, Some(divisor)) => q.iter_mut().zip(entry).for_each(|(q, &e)| *q = e / divisor),
+                _ => add(s, entry, divisor, q),
+            }
+        }
+    }
+}
+
+/// What the products of all tiles and a packed codebook leave in `bests`.
+fn score<S: Simd>(
+    s: S,
+    op: &RvqEncode,
+    groups: usize,
+    tiles: &[f32],
+    packed: &[f32],
+    sums: &mut [f32],
+    bests: &mut [f32],
+) {
+    let (dim, nr, height) = (op.codebook_dim, 2 * S::LANES, height::<S>());
+    let panel_len = (dim + 1) * nr;
+    for panel in 0..op.codebook_size.div_ceil(nr) {
+        let added = &packed[panel * panel_len + dim * nr..][..nr];
+        for from in (0..dim.max(1)).step_by(DEPTH) {
+            let depth = DEPTH.min(dim - from);
+            let (entries, after) = packed[panel * panel_len + from * nr..].split_at(depth * nr);
+            let ahead = &after[..after.len().min(DEPTH * nr)];
+            let share = ahead.len().div_ceil(groups).next_multiple_of(16).max(1);
+            let mut ahead = ahead.chunks(share);
+            for group in 0..groups {
+                let slice = Slice {
+                    residuals: &tiles[(group * dim + from) * height..][..depth * height],
+                    entries,
+                    added,
+                    ahead: ahead.next().unwrap_or(&[]),
+                    first: from == 0,
+                    last: from + depth == dim,
+                    number: 2 * panel as u32,
+                };
+                let sums = &mut sums[group * height * nr..][..height * nr];
+                let bests = &mut bests[group * height * 3 * S::LANES..][..height * 3 * S::LANES];
+                tile::multiply(s, slice, sums, bests);
+            }
+        }
+    }
+}
+
+/// Sums of squares that are open at the same time: a multiple of every tile's height, whose vector `i` has those `i`,
+/// `i + height` and so on.
+const FOLD: usize = 48;
+
+simd_fn! {
+    /// Residuals [cols][height] lose entries, and the sums get their squares.
+    fn take[S](_s, entries: &[f32], residuals: &mut [f32], sums: &mut [f64; FOLD]) {
+        let mut open = *sums;
+        let whole = entries.len() / FOLD * FOLD;
+        for (r, e) in residuals[..whole].chunks_exact_mut(FOLD).zip(entries[..whole].chunks_exact(FOLD)) {
+            for i in 0..FOLD {
+                r[i] -= e[i];
+                open[i] += f64::from(r[i]) * f64::from(r[i]);
+            }
+        }
+        for ((r, e), sum) in residuals[whole..].iter_mut().zip(&entries[whole..]).zip(&mut open) {
+            *r -= e;
+            *sum += f64::from(*r) * f64::from(*r);
+        }
+        *sums = open;
+    }
+}
+
+simd_fn! {
+    /// q gains an entry, or its unit vector.
+    fn add[S](_s, entry: &[f32], divisor: Option<f32>, q: &mut [f32]) {
+        let each = q.iter_mut().zip(entry);
+        match divisor {
+            None => each.for_each(|(q, &e)| *q += e),
+            Some(divisor) => each.for_each(|(q, &e)| *q += e / divisor),
+        }
+    }
+}
+
+/// The unit vector of an entry.
+fn divide<S: Simd>(s: S, entry: &[f32], unit: &mut [f32]) {
+    let divisor = unit_divisor(s, entry);
+    unit.iter_mut().zip(entry).for_each(|(unit, &e)| *unit = e / divisor);
+}
