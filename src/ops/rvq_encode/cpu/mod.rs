@@ -35,7 +35,7 @@ use crate::backend::cpu::{Caps, Cpu, Pool, Slots, deal};
 use crate::backend::{Backend, Kernel, Kernels, Launch};
 use crate::error::{Result, Unsupported};
 use crate::{isa_rows, simd_fn};
-use nearest::{cosine, outright, slack_per_length, squares, unit_divisor, weigh};
+use nearest::{outright, slack_per_length, squares, unit_divisor, weigh};
 use std::ops::Range;
 use tile::{Slice, height};
 
@@ -147,6 +147,8 @@ impl<'a> Slot<'a> {
 
 /// What a part gives: the sums of what was chosen, and of each vector codes (as bits) and measures.
 struct Part<'a> {
+    /// Its vectors.
+    count: usize,
     quantized: &'a mut [f32],
     records: &'a mut [f32],
 }
@@ -172,15 +174,14 @@ fn launch<S: Simd>(_: &Kernel<Cpu, RvqEncode>, op: &RvqEncode, l: &mut Launch<'_
         let count = sizes.part(part).len();
         let quantized = quantized_left.split_off_mut(..count * dim).expect("parts are all vectors");
         let records = records_left.split_off_mut(..count * sizes.record()).expect("parts are all vectors");
-        parts.push(Part { quantized, records });
+        parts.push(Part { count, quantized, records });
     }
-    let (packed, slots) = (&*packed, Slots::new(&mut slots[..sizes.threads * sizes.slot()], sizes.slot()));
+    let books = Books { op, all: books, packed, level: sizes.level };
+    let slots = Slots::new(&mut slots[..sizes.threads * sizes.slot()], sizes.slot());
     pool.chunks_mut(&mut parts, 1, |i, part| {
         let rows = sizes.part(i);
         let x = &x[rows.start * dim..rows.end * dim];
-        slots.with(|slot| {
-            encode(s, op, rows.len(), x, (books, packed, sizes.level), Slot::new(&sizes, slot), &mut part[0])
-        });
+        slots.with(|slot| encode(s, &books, x, Slot::new(&sizes, slot), &mut part[0]));
     });
     for (i, record) in records.chunks_exact(sizes.record().max(1)).enumerate() {
         for level in 0..levels {
@@ -227,118 +228,82 @@ fn pack<S: Simd>(s: S, op: &RvqEncode, pool: &Pool, book: &[f32], unit: &mut [f3
     });
 }
 
-/// Encodes `count` vectors.
-fn encode<S: Simd>(
-    s: S,
-    op: &RvqEncode,
-    count: usize,
-    x: &[f32],
-    (books, packed, level_len): (&[f32], &[f32], usize),
-    slot: Slot<'_>,
-    part: &mut Part<'_>,
-) {
-    let (dim, size, levels) = (op.codebook_dim, op.codebook_size, op.num_quantizers);
-    let Slot { tiles, sums, bests, turned, row, unit } = slot;
-    let (height, record) = (height::<S>(), 2 * levels);
-    let tile_len = height * dim;
-    let entry = |level: usize, code: usize| &books[(level * size + code) * dim..][..dim];
-    // A tile that has fewer vectors gets its last one several times.
-    let of_tile = |tile: usize| (tile * height..(tile + 1) * height).map(|i| i.min(count - 1));
-    let tiles = &mut tiles[..count.div_ceil(height) * tile_len];
-    for (t, tile) in tiles.chunks_exact_mut(tile_len.max(1)).enumerate() {
+/// The codebooks as they are and packed, a level of which is so long.
+struct Books<'a> {
+    op: &'a RvqEncode,
+    all: &'a [f32],
+    packed: &'a [f32],
+    level: usize,
+}
+
+impl<'a> Books<'a> {
+    fn book(&self, level: usize) -> &'a [f32] {
+        let len = self.op.codebook_size * self.op.codebook_dim;
+        &self.all[level * len..][..len]
+    }
+
+    fn entry(&self, level: usize, code: usize) -> &'a [f32] {
+        &self.book(level)[code * self.op.codebook_dim..][..self.op.codebook_dim]
+    }
+
+    fn packed(&self, level: usize) -> &'a [f32] {
+        &self.packed[level * self.level..][..self.level]
+    }
+}
+
+/// Encodes a part's vectors.
+fn encode<S: Simd>(s: S, books: &Books<'_>, x: &[f32], mut slot: Slot<'_>, part: &mut Part<'_>) {
+    let &RvqEncode { codebook_dim: dim, num_quantizers: levels, .. } = books.op;
+    let (height, count) = (height::<S>(), part.count);
+    for (t, tile) in
+        slot.tiles[..count.div_ceil(height) * height * dim].chunks_exact_mut((height * dim).max(1)).enumerate()
+    {
         let mut rows: [&[f32]; ROWS] = [&[]; ROWS];
-        rows.iter_mut().zip(of_tile(t)).for_each(|(row, i)| *row = &x[i * dim..][..dim]);
+        rows.iter_mut().zip(of_tile::<S>(t, count)).for_each(|(row, i)| *row = &x[i * dim..][..dim]);
         transpose_rows(s, &rows[..height], 0, dim, tile, height);
     }
     let mut lengths: Vec<f64> = (0..count).map(|i| squares(s, &x[i * dim..][..dim]).sqrt()).collect();
     for level in 0..levels {
-        let packed = &packed[level * level_len..][..level_len];
-        score(s, op, count.div_ceil(height), tiles, packed, sums, bests);
-        let slack = slack_per_length::<S>(op, packed);
-        for i in 0..count {
-            let bests = &bests[i * 3 * S::LANES..][..3 * S::LANES];
-            let limit = slack[0] * lengths[i] + slack[1];
-            let nearest = outright(s, bests, limit);
-            if nearest.is_none() || op.distance == Distance::Cosine {
-                let tile = &tiles[i / height * tile_len..][..tile_len];
-                row.iter_mut().zip(tile[i % height..].iter().step_by(height)).for_each(|(to, &v)| *to = v);
-            }
-            let code =
-                nearest.unwrap_or_else(|| weigh(s, op, row, &books[level * size * dim..][..size * dim], bests, limit));
-            let record = &mut part.records[i * record..][..record];
-            record[level] = f32::from_bits(code as u32);
-            if op.distance == Distance::Cosine {
-                record[levels + level] = cosine(s, row, entry(level, code), lengths[i]) as f32;
-            }
-            // It lies anywhere in a codebook that the panels have pushed out; all are chosen before the first is taken.
-            fetch(entry(level, code));
-        }
-        for (t, tile) in tiles.chunks_exact_mut(tile_len.max(1)).enumerate() {
-            let mut chosen: [&[f32]; ROWS] = [&[]; ROWS];
-            let mut units = unit.chunks_exact_mut(dim.max(1));
-            for (chosen, i) in chosen.iter_mut().zip(of_tile(t)) {
-                *chosen = entry(level, part.records[i * record + level].to_bits() as usize);
-                if op.distance == Distance::Cosine {
-                    let unit = units.next().expect("there is one for each");
-                    divide(s, chosen, unit);
-                    *chosen = unit;
-                }
-            }
-            let mut sums = [0.0; FOLD];
-            for from in (0..dim).step_by(DEPTH) {
-                let cols = DEPTH.min(dim - from);
-                transpose_rows(s, &chosen[..height], from, cols, turned, height);
-                take(s, &turned[..cols * height], &mut tile[from * height..][..cols * height], &mut sums);
-            }
-            for (i, length) in lengths[t * height..].iter_mut().take(height).enumerate() {
-                *length = sums[i..].iter().step_by(height).sum::<f64>().sqrt();
-            }
-        }
-        if op.distance == Distance::Euclidean {
-            for (length, record) in lengths.iter().zip(part.records.chunks_exact_mut(record)) {
-                record[levels + level] = *length as f32;
-            }
-        }
+        score(s, books, level, count.div_ceil(height), &mut slot);
+        choose(s, books, level, &lengths, &mut slot, part);
+        lose(s, books, level, &mut lengths, &mut slot, part);
     }
     if levels == 0 {
         part.quantized.fill(0.0);
     }
     for (i, q) in part.quantized.chunks_exact_mut(dim.max(1)).enumerate() {
         for level in 0..levels {
-            let entry = entry(level, part.records[i * record + level].to_bits() as usize);
-            let divisor = (op.distance == Distance::Cosine).then(|| unit_divisor(s, entry));
-            match (level, divisor) {
-                (0, None) => q.copy_from_slice(entry),
-                (0, Some(divisor)) => q.iter_mut().zip(entry).for_each(|(q, &e)| *q = e / divisor),
-                _ => add(s, entry, divisor, q),
+            let entry = books.entry(level, part.records[i * 2 * levels + level].to_bits() as usize);
+            match (level, books.op.distance) {
+                (0, Distance::Euclidean) => q.copy_from_slice(entry),
+                (0, Distance::Cosine) => divide(s, entry, q),
+                (_, Distance::Euclidean) => add(s, entry, None, q),
+                (_, Distance::Cosine) => add(s, entry, Some(unit_divisor(s, entry)), q),
             }
         }
     }
 }
 
-/// What the products of all tiles and a packed codebook leave in `bests`.
-fn score<S: Simd>(
-    s: S,
-    op: &RvqEncode,
-    groups: usize,
-    tiles: &[f32],
-    packed: &[f32],
-    sums: &mut [f32],
-    bests: &mut [f32],
-) {
-    let (dim, nr, height) = (op.codebook_dim, 2 * S::LANES, height::<S>());
-    let panel_len = (dim + 1) * nr;
-    for panel in 0..op.codebook_size.div_ceil(nr) {
+/// The vectors of a tile, of `count` in all. One that has fewer gets the last one several times.
+fn of_tile<S: Simd>(tile: usize, count: usize) -> impl Iterator<Item = usize> {
+    (tile * height::<S>()..(tile + 1) * height::<S>()).map(move |i| i.min(count - 1))
+}
+
+/// What the products of some tiles and a codebook leave in `bests`.
+fn score<S: Simd>(s: S, books: &Books<'_>, level: usize, tiles: usize, slot: &mut Slot<'_>) {
+    let (dim, nr, height) = (books.op.codebook_dim, 2 * S::LANES, height::<S>());
+    let (packed, panel_len) = (books.packed(level), (dim + 1) * nr);
+    for panel in 0..books.op.codebook_size.div_ceil(nr) {
         let added = &packed[panel * panel_len + dim * nr..][..nr];
         for from in (0..dim.max(1)).step_by(DEPTH) {
             let depth = DEPTH.min(dim - from);
             let (entries, after) = packed[panel * panel_len + from * nr..].split_at(depth * nr);
             let ahead = &after[..after.len().min(DEPTH * nr)];
-            let share = ahead.len().div_ceil(groups).next_multiple_of(16).max(1);
+            let share = ahead.len().div_ceil(tiles).next_multiple_of(16).max(1);
             let mut ahead = ahead.chunks(share);
-            for group in 0..groups {
+            for tile in 0..tiles {
                 let slice = Slice {
-                    residuals: &tiles[(group * dim + from) * height..][..depth * height],
+                    residuals: &slot.tiles[(tile * dim + from) * height..][..depth * height],
                     entries,
                     added,
                     ahead: ahead.next().unwrap_or(&[]),
@@ -346,34 +311,97 @@ fn score<S: Simd>(
                     last: from + depth == dim,
                     number: 2 * panel as u32,
                 };
-                let sums = &mut sums[group * height * nr..][..height * nr];
-                let bests = &mut bests[group * height * 3 * S::LANES..][..height * 3 * S::LANES];
+                let sums = &mut slot.sums[tile * height * nr..][..height * nr];
+                let bests = &mut slot.bests[tile * height * 3 * S::LANES..][..height * 3 * S::LANES];
                 tile::multiply(s, slice, sums, bests);
             }
         }
     }
 }
 
-/// Sums of squares that are open at the same time: a multiple of every tile's height, whose vector `i` has those `i`,
-/// `i + height` and so on.
-const FOLD: usize = 48;
+/// Codes of a level.
+fn choose<S: Simd>(s: S, books: &Books<'_>, level: usize, lengths: &[f64], slot: &mut Slot<'_>, part: &mut Part<'_>) {
+    let &RvqEncode { codebook_dim: dim, num_quantizers: levels, .. } = books.op;
+    let height = height::<S>();
+    let slack = slack_per_length::<S>(books.op, books.packed(level));
+    for (i, (length, record)) in lengths.iter().zip(part.records.chunks_exact_mut(2 * levels)).enumerate() {
+        let bests = &slot.bests[i * 3 * S::LANES..][..3 * S::LANES];
+        let limit = slack[0] * length + slack[1];
+        let code = outright(s, bests, limit).unwrap_or_else(|| {
+            let tile = &slot.tiles[i / height * height * dim..][..height * dim];
+            slot.row.iter_mut().zip(tile[i % height..].iter().step_by(height)).for_each(|(to, &v)| *to = v);
+            weigh(s, books.op, slot.row, books.book(level), bests, limit)
+        });
+        record[level] = f32::from_bits(code as u32);
+        // It lies anywhere in a codebook that the panels have pushed out; all are chosen before the first is taken.
+        fetch(books.entry(level, code));
+    }
+}
 
-simd_fn! {
-    /// Residuals [cols][height] lose entries, and the sums get their squares.
-    fn take[S](_s, entries: &[f32], residuals: &mut [f32], sums: &mut [f64; FOLD]) {
-        let mut open = *sums;
-        let whole = entries.len() / FOLD * FOLD;
-        for (r, e) in residuals[..whole].chunks_exact_mut(FOLD).zip(entries[..whole].chunks_exact(FOLD)) {
-            for i in 0..FOLD {
-                r[i] -= e[i];
-                open[i] += f64::from(r[i]) * f64::from(r[i]);
+/// Residuals lose what was chosen for them, which gives their lengths and measures.
+fn lose<S: Simd>(s: S, books: &Books<'_>, level: usize, lengths: &mut [f64], slot: &mut Slot<'_>, part: &mut Part<'_>) {
+    let &RvqEncode { codebook_dim: dim, num_quantizers: levels, distance, .. } = books.op;
+    let height = height::<S>();
+    for (t, (lengths, records)) in
+        lengths.chunks_mut(height).zip(part.records.chunks_mut(2 * levels * height)).enumerate()
+    {
+        let tile = &mut slot.tiles[t * height * dim..][..height * dim];
+        let mut chosen: [&[f32]; ROWS] = [&[]; ROWS];
+        let mut units = slot.unit.chunks_exact_mut(dim.max(1));
+        for (chosen, i) in chosen.iter_mut().zip(of_tile::<S>(0, lengths.len())) {
+            *chosen = books.entry(level, records[i * 2 * levels + level].to_bits() as usize);
+            if let (Distance::Cosine, Some(unit)) = (distance, units.next()) {
+                divide(s, chosen, unit);
+                *chosen = unit;
             }
         }
-        for ((r, e), sum) in residuals[whole..].iter_mut().zip(&entries[whole..]).zip(&mut open) {
-            *r -= e;
-            *sum += f64::from(*r) * f64::from(*r);
+        let (mut squares, mut dots): (Sums, Sums) = ([0.0; _], [0.0; _]);
+        for from in (0..dim).step_by(DEPTH) {
+            let cols = DEPTH.min(dim - from);
+            let (turned, r) = (&mut slot.turned[..cols * height], &mut tile[from * height..][..cols * height]);
+            transpose_rows(s, &chosen[..height], from, cols, turned, height);
+            if distance == Distance::Cosine {
+                fold(s, turned, r, &mut dots);
+            }
+            subtract(s, turned, r);
+            fold(s, r, r, &mut squares);
+        }
+        for (i, (length, record)) in lengths.iter_mut().zip(records.chunks_exact_mut(2 * levels)).enumerate() {
+            let of = |sums: &Sums| sums[i..].iter().step_by(height).sum::<f64>();
+            let before = length.max(1e-12);
+            *length = of(&squares).sqrt();
+            record[levels + level] = match distance {
+                Distance::Euclidean => *length,
+                Distance::Cosine => of(&dots) / before,
+            } as f32;
+        }
+    }
+}
+
+/// Sums over the values of a tile's vectors: a multiple of every tile's height, so that vector `i` has those `i`, `i + height` and so
+/// on, and each waits for itself seldom.
+type Sums = [f64; 48];
+
+simd_fn! {
+    /// Adds products of two tiles of as many columns.
+    fn fold[S](_s, x: &[f32], y: &[f32], sums: &mut Sums) {
+        let mut open = *sums;
+        let whole = x.len() / open.len() * open.len();
+        for (x, y) in x[..whole].chunks_exact(open.len()).zip(y[..whole].chunks_exact(open.len())) {
+            for i in 0..open.len() {
+                open[i] += f64::from(x[i]) * f64::from(y[i]);
+            }
+        }
+        for ((x, y), sum) in x[whole..].iter().zip(&y[whole..]).zip(&mut open) {
+            *sum += f64::from(*x) * f64::from(*y);
         }
         *sums = open;
+    }
+}
+
+simd_fn! {
+    fn subtract[S](_s, x: &[f32], from: &mut [f32]) {
+        from.iter_mut().zip(x).for_each(|(from, x)| *from -= x);
     }
 }
 
@@ -388,8 +416,10 @@ simd_fn! {
     }
 }
 
-/// The unit vector of an entry.
-fn divide<S: Simd>(s: S, entry: &[f32], unit: &mut [f32]) {
-    let divisor = unit_divisor(s, entry);
-    unit.iter_mut().zip(entry).for_each(|(unit, &e)| *unit = e / divisor);
+simd_fn! {
+    /// The unit vector of an entry.
+    fn divide[S](s, entry: &[f32], unit: &mut [f32]) {
+        let divisor = unit_divisor(s, entry);
+        unit.iter_mut().zip(entry).for_each(|(unit, &e)| *unit = e / divisor);
+    }
 }

@@ -69,7 +69,8 @@ pub fn weigh<S: Simd>(s: S, op: &RvqEncode, r: &[f32], book: &[f32], bests: &[f3
         let entry = &book[k * op.codebook_dim..][..op.codebook_dim];
         let distance = match op.distance {
             Distance::Euclidean => distance(s, r, entry),
-            Distance::Cosine => -cosine(s, r, entry, 1.0),
+            // Of the cosine, what depends on the entry.
+            Distance::Cosine => -dot(s, r, entry) / squares(s, entry).sqrt().max(1e-12),
         };
         if distance < least || (distance == least && k < best) {
             (best, least) = (k, distance);
@@ -82,11 +83,6 @@ pub fn weigh<S: Simd>(s: S, op: &RvqEncode, r: &[f32], book: &[f32], bests: &[f3
         }
     }
     best
-}
-
-/// The cosine of r, whose length is known, and an entry.
-pub fn cosine<S: Simd>(s: S, r: &[f32], entry: &[f32], length: f64) -> f64 {
-    dot(s, r, entry) / (length.max(1e-12) * squares(s, entry).sqrt().max(1e-12))
 }
 
 pub fn unit_divisor<S: Simd>(s: S, x: &[f32]) -> f32 {
