@@ -20,6 +20,9 @@ pub struct Peaks {
     pub fma_bits: usize,
     /// f32 multiply-adds, floating-point operations per second.
     pub fma_flops: f64,
+    /// The same with operands from L1 (see [`probe::fma_flops_from_l1`](crate::backend::cpu::probe::fma_flops_from_l1)), if it is
+    /// measured.
+    pub fma_flops_from_l1: Option<f64>,
     /// Products of bf16 if the device has them, and what they are by: `"bf16 dot"` or `"bf16 matrix"`.
     pub bf16_flops: Option<(&'static str, f64)>,
     /// f16 matrix products, if the device has them.
@@ -107,6 +110,7 @@ impl Peaks {
                 Isa::Portable => 0,
             },
             fma_flops: probe::fma_flops(cpu),
+            fma_flops_from_l1: Some(probe::fma_flops_from_l1(cpu)),
             bf16_flops: probe::bf16_flops(cpu),
             f16_flops: None,
             byte_flops: probe::byte_flops(cpu),
@@ -125,6 +129,7 @@ impl Peaks {
             threads: 0,
             fma_bits: 0,
             fma_flops: probe::fma_flops(device)?,
+            fma_flops_from_l1: None,
             bf16_flops: None,
             f16_flops: probe::matrix_f16_flops(device)?,
             byte_flops: None,
@@ -145,6 +150,7 @@ impl Peaks {
             threads: 0,
             fma_bits: 0,
             fma_flops: probe::fma_flops(device)?,
+            fma_flops_from_l1: None,
             bf16_flops: Some(("bf16 matrix", probe::bf16_flops(device)?)),
             f16_flops: Some(probe::f16_flops(device)?),
             byte_flops: None,
@@ -180,6 +186,9 @@ impl Peaks {
     pub fn table(&self) -> String {
         let threads = if self.threads > 0 { format!(", {} threads", self.threads) } else { String::new() };
         let mut out = format!("peaks{threads}:  fma f32 {:.1} GFLOP/s", self.fma_flops / 1e9);
+        if let Some(flops) = self.fma_flops_from_l1 {
+            out.push_str(&format!(" ({:.1} from L1)", flops / 1e9));
+        }
         if let Some((name, bf16)) = self.bf16_flops {
             out.push_str(&format!(",  {name} {:.1} GFLOP/s", bf16 / 1e9));
         }
@@ -207,7 +216,9 @@ impl Peaks {
             })
         };
         let fma = if self.fma_bits > 0 { format!("roof/fma{}", self.fma_bits) } else { "roof/fma".into() };
+        let from_l1 = self.fma_flops_from_l1.map(|f| line(format!("{fma}_l1"), "f32", Some(f / 1e9), None));
         let mut lines = vec![line(fma, "f32", Some(self.fma_flops / 1e9), None)];
+        lines.extend(from_l1);
         lines.extend(self.bf16_flops.map(|(name, f)| {
             line(format!("roof/{}_bf16", name.trim_start_matches("bf16 ")), "bf16", Some(f / 1e9), None)
         }));
