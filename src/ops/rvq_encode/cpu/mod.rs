@@ -311,7 +311,9 @@ fn score<S: Simd>(s: S, books: &Books<'_>, level: usize, tiles: usize, slot: &mu
                     last: from + depth == dim,
                     number: 2 * panel as u32,
                 };
-                let sums = &mut slot.sums[tile * height * nr..][..height * nr];
+                // Those that a single slice gives never leave L1.
+                let at = if dim <= DEPTH { 0 } else { tile * height * nr };
+                let sums = &mut slot.sums[at..][..height * nr];
                 let bests = &mut slot.bests[tile * height * 3 * S::LANES..][..height * 3 * S::LANES];
                 tile::multiply(s, slice, sums, bests);
             }
