@@ -5,8 +5,8 @@
 //! 2. A part of the work is some vectors through all levels. Their residuals are kept interleaved, `height` vectors at a time, for
 //!    the product: [tile][dim][height], one stream. Per level, slices of `DEPTH` of a panel stay in L1 while all tiles pass:
 //!    r·e - ‖e‖²/2 in registers, carried from slice to slice in L1 (`tile.rs`).
-//! 3. After a panel's last slice each lane of a vector keeps its best score, whose it is, and its second best score; no
-//!    score is written to memory.
+//! 3. After a panel's last slice each lane of a vector keeps its best score, whose it is, and its second best score: scores
+//!    do not leave L1.
 //! 4. Where a second entry comes within the f32 error of the best, all that do are weighed again in f64 by the direct
 //!    form Σ(r - e)², the lowest index first (a lane whose second best does: all of the lane). So equal distances are
 //!    equal, and rounding of the expanded form decides nothing (`nearest.rs`).
