@@ -10,7 +10,7 @@ pub mod simd;
 pub use aligned::{Aligned, Scratch};
 pub use buffer::{ALIGNMENT, Buffer, MappedBytes};
 pub use pool::Pool;
-pub use share::{Slots, deal, rows_of_part};
+pub use share::{Slots, deal, parts_of, rows_of_part};
 
 use super::{Arg, Backend, Launch};
 use crate::cost::Cost;

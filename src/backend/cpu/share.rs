@@ -32,8 +32,12 @@ pub fn deal(len: usize, parts: usize, i: usize) -> Range<usize> {
     len * i / parts..len * (i + 1) / parts
 }
 
-/// Rows of a part, of which there are as many for each thread, if that is possible, where a part has as many rows as `allowed`.
+/// Parts of so many rows, as many for each thread, if that is possible, where a part has as many rows as `allowed`.
+pub fn parts_of(rows: usize, allowed: RangeInclusive<usize>, threads: usize) -> usize {
+    rows.div_ceil(*allowed.end()).next_multiple_of(threads).min(rows.div_ceil(*allowed.start()))
+}
+
+/// Rows of each of these parts.
 pub fn rows_of_part(rows: usize, allowed: RangeInclusive<usize>, threads: usize) -> usize {
-    let parts = rows.div_ceil(*allowed.end()).next_multiple_of(threads).min(rows.div_ceil(*allowed.start()));
-    rows.div_ceil(parts)
+    rows.div_ceil(parts_of(rows, allowed, threads))
 }

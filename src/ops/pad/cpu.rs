@@ -8,13 +8,13 @@
 //! Bound: memory, one read and one write.
 
 use super::Pad;
-use crate::backend::cpu::simd::{Lane, Simd};
+use crate::backend::cpu::simd::{Lane, Simd, accumulate};
 use crate::backend::cpu::{Caps, Cpu};
 use crate::backend::{Kernel, Kernels, Launch};
 use crate::error::{Result, Unsupported};
+use crate::isa_rows;
 use crate::layout::Takes;
 use crate::ops::with_float;
-use crate::{isa_rows, simd_fn};
 
 impl Kernels<Cpu> for Pad {
     const KERNELS: &'static [Kernel<Cpu, Self>] = isa_rows![("pad", supports, launch).takes(&[Takes::Rows])];
@@ -36,7 +36,7 @@ fn launch<S: Simd>(_: &Kernel<Cpu, Pad>, op: &Pad, l: &mut Launch<'_, Cpu>) -> R
             out.fill(0.0);
             for (z, y) in standing[0][z].iter().flat_map(|z| standing[1][y].iter().map(move |y| (z, y))) {
                 let line = &x[outer * strides[0] + z * strides[1] + y * strides[2]..][..op.padded()[2]];
-                add(s, &line[op.before[2]..][..w], out);
+                accumulate(s, &line[op.before[2]..][..w], out);
                 border.iter().for_each(|&(at, point)| out[point] += line[at]);
             }
         });
@@ -93,17 +93,4 @@ fn lines<T: Lane>(
             work([line / (d * h), line / h % d, line % h], out);
         }
     });
-}
-
-simd_fn! {
-    fn add[S](s, x: &[f32], sums: &mut [f32]) {
-        let body = x.len() - x.len() % S::LANES;
-        for (x, sums) in x[..body].chunks_exact(S::LANES).zip(sums.chunks_exact_mut(S::LANES)) {
-            s.store(s.add(s.load(sums), s.load(x)), sums);
-        }
-        if body < x.len() {
-            let tail = &mut sums[body..x.len()];
-            s.store_part(s.add(s.load_part(tail), s.load_part(&x[body..])), tail);
-        }
-    }
 }

@@ -4,11 +4,11 @@
 //! in L1. Bound: memory, reading the chosen rows.
 
 use super::RvqDecode;
-use crate::backend::cpu::simd::Simd;
+use crate::backend::cpu::simd::{Simd, accumulate};
 use crate::backend::cpu::{Caps, Cpu};
 use crate::backend::{Kernel, Kernels, Launch};
 use crate::error::{Error, Result, Unsupported};
-use crate::{isa_rows, simd_fn};
+use crate::isa_rows;
 
 impl Kernels<Cpu> for RvqDecode {
     const KERNELS: &'static [Kernel<Cpu, Self>] = isa_rows![("rvq_decode_f32", supports, launch)];
@@ -33,20 +33,9 @@ fn launch<S: Simd>(_: &Kernel<Cpu, RvqDecode>, op: &RvqDecode, l: &mut Launch<'_
             out.fill(0.0);
             for level in 0..op.num_quantizers {
                 let code = codes[level * op.n + g * group + i] as usize;
-                add(s, &books[(level * size + code) * dim..][..dim], out);
+                accumulate(s, &books[(level * size + code) * dim..][..dim], out);
             }
         }
     });
     Ok(())
-}
-
-simd_fn! {
-    fn add[S](s, x: &[f32], out: &mut [f32]) {
-        let whole = x.len() - x.len() % S::LANES;
-        for (x, out) in x[..whole].chunks_exact(S::LANES).zip(out.chunks_exact_mut(S::LANES)) {
-            s.store(s.add(s.load(out), s.load(x)), out);
-        }
-        let (x, out) = (&x[whole..], &mut out[whole..]);
-        s.store_part(s.add(s.load_part(out), s.load_part(x)), out);
-    }
 }

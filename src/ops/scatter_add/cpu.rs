@@ -9,14 +9,14 @@
 //! Workspace, u32: the end of each row's list [count], and the lists [n]. Bound: memory; O(n · width + count · width).
 
 use super::ScatterAdd;
-use crate::backend::cpu::simd::{Lane, Simd};
+use crate::backend::cpu::simd::{Lane, Simd, accumulate};
 use crate::backend::cpu::{Caps, Cpu};
 use crate::backend::{Kernel, Kernels, Launch};
 use crate::dtype::DType;
 use crate::error::{Error, Result, Unsupported};
+use crate::isa_rows;
 use crate::layout::Takes;
 use crate::ops::with_float;
-use crate::{isa_rows, simd_fn};
 
 impl Kernels<Cpu> for ScatterAdd {
     const KERNELS: &'static [Kernel<Cpu, Self>] =
@@ -80,24 +80,11 @@ fn rows<S: Simd, T: Lane>(s: S, op: &ScatterAdd, ends: &[u32], order: &[u32], l:
             sum.fill(0.0);
             let start = if row == 0 { 0 } else { ends[row - 1] };
             for &i in &order[start as usize..ends[row] as usize] {
-                add(s, &x[i as usize * stride + column..][..sum.len()], sum);
+                accumulate(s, &x[i as usize * stride + column..][..sum.len()], sum);
             }
             (row, column) = (row + 1, 0);
         }
     });
-}
-
-simd_fn! {
-    fn add[S, T: Lane](s, x: &[T], sum: &mut [f32]) {
-        let (x, x_tail) = x.split_at(x.len() - x.len() % S::LANES);
-        let (sum, sum_tail) = sum.split_at_mut(x.len());
-        for (x, sum) in x.chunks_exact(S::LANES).zip(sum.chunks_exact_mut(S::LANES)) {
-            s.store(s.add(s.load(sum), T::load(s, x)), sum);
-        }
-        if !sum_tail.is_empty() {
-            s.store_part(s.add(s.load_part(sum_tail), T::load_part(s, x_tail)), sum_tail);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -299,6 +299,9 @@ pub fn fetch<E>(data: &[E]) {
     }
 }
 
+/// Bytes that memory is asked for in.
+pub const LINE: usize = 64;
+
 /// Asks for a line of memory to be brought into L2. Any address will do.
 #[inline(always)]
 pub fn fetch_line(line: *const u8) {
@@ -355,6 +358,20 @@ crate::simd_fn! {
         }
         if !tail.is_empty() {
             s.store_part(T::load_part(s, x_tail), tail);
+        }
+    }
+}
+
+crate::simd_fn! {
+    /// `to += x`, in f32.
+    pub fn accumulate[S, T: Lane](s, x: &[T], to: &mut [f32]) {
+        let (x_body, x_tail) = x.split_at(x.len() - x.len() % S::LANES);
+        let (body, tail) = to[..x.len()].split_at_mut(x_body.len());
+        for (x, to) in x_body.chunks_exact(S::LANES).zip(body.chunks_exact_mut(S::LANES)) {
+            s.store(s.add(s.load(to), T::load(s, x)), to);
+        }
+        if !tail.is_empty() {
+            s.store_part(s.add(s.load_part(tail), T::load_part(s, x_tail)), tail);
         }
     }
 }

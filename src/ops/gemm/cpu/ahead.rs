@@ -1,7 +1,6 @@
 //! Memory that is asked for while a tile multiplies, a little with every step.
 
-/// Bytes that memory is asked for in.
-pub(super) const LINE: usize = 64;
+use crate::backend::cpu::simd::LINE;
 
 /// Rows of memory at a distance, in bytes.
 #[derive(Clone, Copy)]

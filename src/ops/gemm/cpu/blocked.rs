@@ -31,10 +31,10 @@
 //! 2048^3 neither. On Zen 5 (L2 1 MiB) KC of 256 and 384 are within 2 % of 512, to either side. A residual that tiles add from
 //! their registers instead of by way of L1 gains nothing.
 
-use super::ahead::{Ahead, LINE, Lines};
+use super::ahead::{Ahead, Lines};
 use super::epilogue::{self, Direct, Epilogue, Rows};
 
-use crate::backend::cpu::simd::{Lane, Simd, transpose};
+use crate::backend::cpu::simd::{LINE, Lane, Simd, transpose};
 use crate::backend::cpu::{Caps, Cpu, Pool, Slots, deal};
 use crate::backend::{Backend, Launch};
 use crate::dtype::{Elem, Format};

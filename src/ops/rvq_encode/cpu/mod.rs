@@ -30,8 +30,8 @@ mod nearest;
 mod tile;
 
 use super::{Distance, RvqEncode};
-use crate::backend::cpu::simd::{Simd, fetch, transpose_rows};
-use crate::backend::cpu::{Caps, Cpu, Pool, Slots, deal};
+use crate::backend::cpu::simd::{Simd, accumulate, fetch, transpose_rows};
+use crate::backend::cpu::{Caps, Cpu, Pool, Slots, deal, parts_of};
 use crate::backend::{Backend, Kernel, Kernels, Launch};
 use crate::error::{Result, Unsupported};
 use crate::{isa_rows, simd_fn};
@@ -83,7 +83,7 @@ impl Sizes {
         let most = (RESIDUAL_BYTES / (4 * ROWS * dim.max(1))).clamp(1, most);
         // As many parts for each thread.
         let (groups, threads) = (op.n.div_ceil(ROWS), caps.threads);
-        let parts = groups.div_ceil(most).next_multiple_of(threads).min(groups);
+        let parts = parts_of(groups, 1..=most, threads);
         Sizes {
             n: op.n,
             dim,
@@ -102,18 +102,13 @@ impl Sizes {
         (groups.start * ROWS).min(self.n)..(groups.end * ROWS).min(self.n)
     }
 
-    /// Codes and measures of a vector.
-    fn record(&self) -> usize {
-        2 * self.levels
-    }
-
     fn slot(&self) -> usize {
         let rows = self.rows * (self.dim + MAX_NR + 3 * MAX_NR / 2);
         rows + ROWS * DEPTH + (1 + ROWS) * self.dim
     }
 
     fn workspace(&self) -> usize {
-        self.levels * self.level + self.unit + self.n * self.record() + self.threads * self.slot()
+        self.levels * self.level + self.unit + 2 * self.n * self.levels + self.threads * self.slot()
     }
 }
 
@@ -127,7 +122,7 @@ struct Slot<'a> {
     bests: &'a mut [f32],
     /// Columns of a tile's chosen entries.
     turned: &'a mut [f32],
-    /// A residual in a row.
+    /// A residual in a row, or a unit vector.
     row: &'a mut [f32],
     /// Unit vectors of a tile's chosen entries, for cosines.
     unit: &'a mut [f32],
@@ -145,12 +140,15 @@ impl<'a> Slot<'a> {
     }
 }
 
-/// What a part gives: the sums of what was chosen, and of each vector codes (as bits) and measures.
+/// What a part gives.
 struct Part<'a> {
     /// Its vectors.
     count: usize,
+    /// [vector][dim]
     quantized: &'a mut [f32],
-    records: &'a mut [f32],
+    /// [vector][level]
+    codes: &'a mut [u32],
+    measures: &'a mut [f32],
 }
 
 fn launch<S: Simd>(_: &Kernel<Cpu, RvqEncode>, op: &RvqEncode, l: &mut Launch<'_, Cpu>) -> Result<()> {
@@ -160,7 +158,9 @@ fn launch<S: Simd>(_: &Kernel<Cpu, RvqEncode>, op: &RvqEncode, l: &mut Launch<'_
     let (pool, sizes) = (l.pool(), Sizes::of(op, Cpu::caps(l.device)));
     let (packed, rest) = l.scratch::<f32>().split_at_mut(levels * sizes.level);
     let (unit, rest) = rest.split_at_mut(sizes.unit);
-    let (records, slots) = rest.split_at_mut(n * sizes.record());
+    let (codes_of, rest) = rest.split_at_mut(n * levels);
+    let (measures_of, slots) = rest.split_at_mut(n * levels);
+    let codes_of: &mut [u32] = bytemuck::cast_slice_mut(codes_of);
     for (level, packed) in packed.chunks_exact_mut(sizes.level).enumerate() {
         pack(s, op, pool, &books[level * op.codebook_size * dim..][..op.codebook_size * dim], unit, packed);
     }
@@ -169,24 +169,28 @@ fn launch<S: Simd>(_: &Kernel<Cpu, RvqEncode>, op: &RvqEncode, l: &mut Launch<'_
         return Ok(());
     };
     let mut parts = Vec::with_capacity(sizes.parts);
-    let (mut quantized_left, mut records_left) = (quantized, &mut *records);
+    let (mut quantized, mut codes_left, mut measures_left) = (quantized, &mut *codes_of, &mut *measures_of);
     for part in 0..sizes.parts {
         let count = sizes.part(part).len();
-        let quantized = quantized_left.split_off_mut(..count * dim).expect("parts are all vectors");
-        let records = records_left.split_off_mut(..count * sizes.record()).expect("parts are all vectors");
-        parts.push(Part { count, quantized, records });
+        parts.push(Part {
+            count,
+            quantized: quantized.split_off_mut(..count * dim).expect("parts are all vectors"),
+            codes: codes_left.split_off_mut(..count * levels).expect("parts are all vectors"),
+            measures: measures_left.split_off_mut(..count * levels).expect("parts are all vectors"),
+        });
     }
-    let books = Books { op, all: books, packed, level: sizes.level };
+    let slack = packed.chunks_exact(sizes.level).map(|packed| slack_per_length::<S>(op, packed)).collect();
+    let books = Books { op, all: books, packed, level: sizes.level, slack };
     let slots = Slots::new(&mut slots[..sizes.threads * sizes.slot()], sizes.slot());
     pool.chunks_mut(&mut parts, 1, |i, part| {
         let rows = sizes.part(i);
         let x = &x[rows.start * dim..rows.end * dim];
         slots.with(|slot| encode(s, &books, x, Slot::new(&sizes, slot), &mut part[0]));
     });
-    for (i, record) in records.chunks_exact(sizes.record().max(1)).enumerate() {
+    for i in 0..n {
         for level in 0..levels {
-            codes[level * n + i] = record[level].to_bits();
-            measure[level * n + i] = record[levels + level];
+            codes[level * n + i] = codes_of[i * levels + level];
+            measure[level * n + i] = measures_of[i * levels + level];
         }
     }
     Ok(())
@@ -234,6 +238,8 @@ struct Books<'a> {
     all: &'a [f32],
     packed: &'a [f32],
     level: usize,
+    /// How far scores may be from the best, see [`slack_per_length`].
+    slack: Vec<[f64; 2]>,
 }
 
 impl<'a> Books<'a> {
@@ -255,16 +261,15 @@ impl<'a> Books<'a> {
 fn encode<S: Simd>(s: S, books: &Books<'_>, x: &[f32], mut slot: Slot<'_>, part: &mut Part<'_>) {
     let &RvqEncode { codebook_dim: dim, num_quantizers: levels, .. } = books.op;
     let (height, count) = (height::<S>(), part.count);
-    for (t, tile) in
-        slot.tiles[..count.div_ceil(height) * height * dim].chunks_exact_mut((height * dim).max(1)).enumerate()
-    {
+    let tiles = count.div_ceil(height);
+    for (t, tile) in slot.tiles.chunks_exact_mut((height * dim).max(1)).take(tiles).enumerate() {
         let mut rows: [&[f32]; ROWS] = [&[]; ROWS];
         rows.iter_mut().zip(of_tile::<S>(t, count)).for_each(|(row, i)| *row = &x[i * dim..][..dim]);
         transpose_rows(s, &rows[..height], 0, dim, tile, height);
     }
     let mut lengths: Vec<f64> = (0..count).map(|i| squares(s, &x[i * dim..][..dim]).sqrt()).collect();
     for level in 0..levels {
-        score(s, books, level, count.div_ceil(height), &mut slot);
+        score(s, books, level, tiles, &mut slot);
         choose(s, books, level, &lengths, &mut slot, part);
         lose(s, books, level, &mut lengths, &mut slot, part);
     }
@@ -273,12 +278,14 @@ fn encode<S: Simd>(s: S, books: &Books<'_>, x: &[f32], mut slot: Slot<'_>, part:
     }
     for (i, q) in part.quantized.chunks_exact_mut(dim.max(1)).enumerate() {
         for level in 0..levels {
-            let entry = books.entry(level, part.records[i * 2 * levels + level].to_bits() as usize);
-            match (level, books.op.distance) {
-                (0, Distance::Euclidean) => q.copy_from_slice(entry),
-                (0, Distance::Cosine) => divide(s, entry, q),
-                (_, Distance::Euclidean) => add(s, entry, None, q),
-                (_, Distance::Cosine) => add(s, entry, Some(unit_divisor(s, entry)), q),
+            let mut chosen = books.entry(level, part.codes[i * levels + level] as usize);
+            if books.op.distance == Distance::Cosine {
+                divide(s, chosen, slot.row);
+                chosen = slot.row;
+            }
+            match level {
+                0 => q.copy_from_slice(chosen),
+                _ => accumulate(s, chosen, q),
             }
         }
     }
@@ -325,8 +332,8 @@ fn score<S: Simd>(s: S, books: &Books<'_>, level: usize, tiles: usize, slot: &mu
 fn choose<S: Simd>(s: S, books: &Books<'_>, level: usize, lengths: &[f64], slot: &mut Slot<'_>, part: &mut Part<'_>) {
     let &RvqEncode { codebook_dim: dim, num_quantizers: levels, .. } = books.op;
     let height = height::<S>();
-    let slack = slack_per_length::<S>(books.op, books.packed(level));
-    for (i, (length, record)) in lengths.iter().zip(part.records.chunks_exact_mut(2 * levels)).enumerate() {
+    let slack = books.slack[level];
+    for (i, (length, codes)) in lengths.iter().zip(part.codes.chunks_exact_mut(levels)).enumerate() {
         let bests = &slot.bests[i * 3 * S::LANES..][..3 * S::LANES];
         let limit = slack[0] * length + slack[1];
         let code = outright(s, bests, limit).unwrap_or_else(|| {
@@ -334,7 +341,7 @@ fn choose<S: Simd>(s: S, books: &Books<'_>, level: usize, lengths: &[f64], slot:
             slot.row.iter_mut().zip(tile[i % height..].iter().step_by(height)).for_each(|(to, &v)| *to = v);
             weigh(s, books.op, slot.row, books.book(level), bests, limit)
         });
-        record[level] = f32::from_bits(code as u32);
+        codes[level] = code as u32;
         // It lies anywhere in a codebook that the panels have pushed out; all are chosen before the first is taken.
         fetch(books.entry(level, code));
     }
@@ -344,14 +351,13 @@ fn choose<S: Simd>(s: S, books: &Books<'_>, level: usize, lengths: &[f64], slot:
 fn lose<S: Simd>(s: S, books: &Books<'_>, level: usize, lengths: &mut [f64], slot: &mut Slot<'_>, part: &mut Part<'_>) {
     let &RvqEncode { codebook_dim: dim, num_quantizers: levels, distance, .. } = books.op;
     let height = height::<S>();
-    for (t, (lengths, records)) in
-        lengths.chunks_mut(height).zip(part.records.chunks_mut(2 * levels * height)).enumerate()
-    {
-        let tile = &mut slot.tiles[t * height * dim..][..height * dim];
+    for (t, lengths) in lengths.chunks_mut(height).enumerate() {
+        let first = t * height;
+        let tile = &mut slot.tiles[first * dim..][..height * dim];
         let mut chosen: [&[f32]; ROWS] = [&[]; ROWS];
         let mut units = slot.unit.chunks_exact_mut(dim.max(1));
-        for (chosen, i) in chosen.iter_mut().zip(of_tile::<S>(0, lengths.len())) {
-            *chosen = books.entry(level, records[i * 2 * levels + level].to_bits() as usize);
+        for (chosen, i) in chosen.iter_mut().zip(of_tile::<S>(t, part.count)) {
+            *chosen = books.entry(level, part.codes[i * levels + level] as usize);
             if let (Distance::Cosine, Some(unit)) = (distance, units.next()) {
                 divide(s, chosen, unit);
                 *chosen = unit;
@@ -368,11 +374,11 @@ fn lose<S: Simd>(s: S, books: &Books<'_>, level: usize, lengths: &mut [f64], slo
             subtract(s, turned, r);
             fold(s, r, r, &mut squares);
         }
-        for (i, (length, record)) in lengths.iter_mut().zip(records.chunks_exact_mut(2 * levels)).enumerate() {
+        for (i, length) in lengths.iter_mut().enumerate() {
             let of = |sums: &Sums| sums[i..].iter().step_by(height).sum::<f64>();
             let before = length.max(1e-12);
             *length = of(&squares).sqrt();
-            record[levels + level] = match distance {
+            part.measures[(first + i) * levels + level] = match distance {
                 Distance::Euclidean => *length,
                 Distance::Cosine => of(&dots) / before,
             } as f32;
@@ -404,17 +410,6 @@ simd_fn! {
 simd_fn! {
     fn subtract[S](_s, x: &[f32], from: &mut [f32]) {
         from.iter_mut().zip(x).for_each(|(from, x)| *from -= x);
-    }
-}
-
-simd_fn! {
-    /// q gains an entry, or its unit vector.
-    fn add[S](_s, entry: &[f32], divisor: Option<f32>, q: &mut [f32]) {
-        let each = q.iter_mut().zip(entry);
-        match divisor {
-            None => each.for_each(|(q, &e)| *q += e),
-            Some(divisor) => each.for_each(|(q, &e)| *q += e / divisor),
-        }
     }
 }
 

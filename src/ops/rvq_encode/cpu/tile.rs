@@ -1,14 +1,14 @@
 //! The product: a tile of residuals against a slice of a panel of entries, and what it does to the best of each lane.
 //!
 //! Registers (AVX-512): 24 accumulators, 2 of the panel, 1 broadcast. The next slice is asked for every four steps: each request
-//! costs what it costs, and one in every step is for a line that has been asked for before (an Xeon with AMX, builds for AVX-512
+//! costs what it costs, and one in every step is for a line that has been asked for before (an Xeon with AMX, builds for AVX-512,
 //! calls in turn in one process: 1500x1024x1024x8 takes 4 % less on one thread and on two, two steps at a time 2 %).
-#![allow(unsafe_code)]
-// the innermost loop reads through pointers whose ranges are asserted before it
-// Registers are named by number in loops over a range known to be there: otherwise some are kept in memory.
-#![allow(clippy::needless_range_loop)]
+//!
+//! The innermost loop reads through pointers whose ranges are asserted before it. Loops over registers name them by number, over a
+//! range known to be there: otherwise some are kept in memory.
+#![allow(unsafe_code, clippy::needless_range_loop)]
 
-use crate::backend::cpu::simd::{Isa, Simd, fetch_line};
+use crate::backend::cpu::simd::{Isa, LINE, Simd, fetch_line};
 use crate::simd_fn;
 
 /// Vectors of a tile.
@@ -48,8 +48,6 @@ pub fn multiply<S: Simd>(s: S, slice: Slice<'_>, sums: &mut [f32], bests: &mut [
 
 /// Steps between two requests for memory, if these are enough.
 const STEPS: usize = 4;
-/// Bytes of a request.
-const LINE: usize = 64;
 
 simd_fn! {
     /// Products of a slice; at the end of the sums, what they do to the best of each lane.
