@@ -111,11 +111,13 @@ impl<U: Unit> Products<Avx512> for Matrices<U> {
             tile: [BLOCK; 2],
             queries: QUERIES,
             room: QUERIES,
+            packed: [0; 2],
             strips: BLOCK,
             bytes: SPAN_BYTES,
             scores: [WORDS + SQUARE; 2],
             sums: [BLOCK; 2],
         };
+        shape.packed = [QUERIES * shape.depth(), QUERIES / 2 * shape.wide()];
         shape.scores[1] += QUERIES * shape.keys() / 2;
         shape
     }
@@ -126,8 +128,7 @@ impl<U: Unit> Products<Avx512> for Matrices<U> {
         queries: &Queries<'_>,
         rows: &Rows<'_, T>,
         sight: &Sight<'_>,
-        [plain, turned]: [&mut [f32]; 2],
-        _: &mut [f32],
+        [plain, turned]: &mut [&mut [f32]; 2],
     ) {
         pack(s, self.words, queries, rows, sight, plain);
         turn(s, queries.count, queries.masks.op.head_dim, plain, turned);
@@ -209,9 +210,9 @@ simd_fn! {
         for row in rows.clone().step_by(BLOCK) {
             ahead.fetch();
             let (tile, groups, lhs) = (row / BLOCK, depth / SIDE, row * depth..(row + BLOCK) * depth);
-            U::multiply(&mut turn.unit, Product::of_words(groups, &slot.qt[lhs.clone()], kt, scores, false));
+            U::multiply(&mut turn.unit, Product::of_words(groups, &slot.q[0][lhs.clone()], kt, scores, false));
             ahead.fetch();
-            U::multiply(&mut turn.unit, Product::of_words(groups, &slot.doutt[lhs], vt, products, false));
+            U::multiply(&mut turn.unit, Product::of_words(groups, &slot.dout[0][lhs], vt, products, false));
             let (mut scale, mut minus_lse) = (mask.scale, &slot.minus_lse[row..row + BLOCK]);
             if mask.hides() {
                 hide(s, scale, minus_lse, (row, strip.start), mask, &slot.sight, scores);
@@ -231,7 +232,7 @@ simd_fn! {
         }
         let (tiles, words) = (rows.start / BLOCK..rows.end / BLOCK, rows.start / 2 * BLOCK..rows.end / 2 * BLOCK);
         let of_strip = strip.start * columns..strip.end * columns;
-        for (lhs, rhs, sums) in [(&*slot.dout, &p[words.clone()], &mut *slot.dvt), (&*slot.q, &ds[words], &mut *slot.dkt)] {
+        for (lhs, rhs, sums) in [(&*slot.dout[1], &p[words.clone()], &mut *slot.dvt), (&*slot.q[1], &ds[words], &mut *slot.dkt)] {
             let sums = sums[of_strip.clone()].chunks_exact_mut(SQUARE);
             for (lhs, sums) in lhs.chunks_exact(TILES * GROUP).zip(sums) {
                 U::multiply(&mut turn.unit, Product::of_words(tiles.len(), &lhs[tiles.start * GROUP..], rhs, sums, true));

@@ -6,11 +6,11 @@
 //! Algorithm (FlashAttention-2, arXiv 2307.08691, algorithm 2, with 2^x for e^x and the lanes of vectors for keys): first
 //! delta = rowsum(dO ∘ O) - dlse. Then a part of the work is a span of the keys of a head ([`Shape::keys`]). Keys and values are
 //! transposed once, to Kᵀ and Vᵀ [head_dim][strip], a strip being up to three vectors of keys. For each block
-//! of up to 72 rows (queries of all heads of the group, one after the other), from the last to the first: queries and
-//! dO are packed both ways, since both products broadcast them, eight values side by side; then, for each strip that some
-//! of them see: P = 2^(scale · Q · Kᵀ - lse), masked (`weights`); dS = P ∘ (dO · Vᵀ - delta) (`slopes`); dVᵀ += dOᵀ · P and
-//! dKᵀ += Qᵀ · dS (`accumulate`); dQ += dS · K (`to_queries`). So every score is computed once (five products), and nothing of
-//! the size of all scores is stored.
+//! of up to 72 rows (queries of all heads of the group, one after the other), from the last to the first: queries and dO are
+//! copied, for their rows lie pages apart and two products broadcast them; then, for each strip that some of them see:
+//! P = 2^(scale · Q · Kᵀ - lse), masked (`weights`); dS = P ∘ (dO · Vᵀ - delta) (`slopes`); dVᵀ += dOᵀ · P and dKᵀ += Qᵀ · dS
+//! (`accumulate`); dQ += dS · K (`to_queries`). So every score is computed once (five products), and nothing of the size of all
+//! scores is stored.
 //!
 //! Two kinds of arithmetic ([`Words`]): in f32, to which operands are widened; and, where they are bf16 and the processor
 //! multiplies pairs of bf16 at twice the rate of f32 (AVX512_BF16), in pairs: of columns in Q · Kᵀ and dO · Vᵀ, of queries in dOᵀ · P and
@@ -24,19 +24,24 @@
 //! gradient is wanted, one part does all of them.
 //!
 //! Blocking, with AVX-512, head_dim 64 / 128 and 48 KiB of L1, 2 MiB of L2. L1: a product uses a strip of Kᵀ, Vᵀ, dKᵀ or dVᵀ
-//! of 12 / 24 KiB, P and dS of a strip 13.5 KiB each, and a panel of 16 queries 4 / 8 KiB. L2: Kᵀ, Vᵀ, dKᵀ, dVᵀ and K of a span,
-//! up to 800 KiB: 624 / 288 keys; a larger span reads queries and dO, and adds to dQ, less often. Rows of the operands lie
-//! pages apart and are asked for ahead ([`Soon`](crate::ops::attend::cpu::Soon)). Tunables, in [`tiles`]: `STRIPS` a multiple of every strip
-//! (48, 24, 8), `QUERIES` of 8. With pairs spans have 768 / 432 keys.
+//! of 12 / 24 KiB, P and dS of a strip 13.5 KiB each, and eight queries, 2 / 4 KiB, or eight columns of all, 4.5 KiB. L2: Kᵀ, Vᵀ,
+//! dKᵀ, dVᵀ and K of a span, up to 800 KiB: 624 / 288 keys; a larger span reads queries and dO, and adds to dQ, less often. Rows
+//! of the operands lie pages apart and are asked for ahead ([`Soon`](crate::ops::attend::cpu::Soon)). Tunables, in [`tiles`]:
+//! `STRIPS` a multiple of every strip (48, 24, 8), `QUERIES` of 8. With pairs spans have 768 / 432 keys.
 //!
 //! Bound: FMA; a vector of scores takes 5 · head_dim / 2 cycles of products and about 12 for exponential, slope and their
 //! stores: 93 % at most with head_dim 64. Measured with one thread of a Sapphire Rapids VM: 82 % for 577 x 577 x 64 in
 //! cache, of which 36.06 vectors of keys that fill 37 cost 2.5 %. Of a Zen 5 VM: 16 x 577 x 577 x 64 77 %, 2048 and 4096 causal of 128
 //! 78 to 82 %; with pairs, of twice that peak, 68 to 73, 73 to 78 and 75 to 80 %: their products take half, the rest what it took.
+//! Of a Xeon (family 6, model 167) 4096 causal of 8 heads of 128 take 505 ms: copies of rows 7 % (of rows in L1 none), adding dQ
+//! and exponentials 4 % each; products by themselves run at 200 GFLOP/s, which is what operands from L1 allow there.
 //!
 //! Tried and lost, in cache, 577 x 577 x 64 (1.46 ms) and 384 x 384 x 128 (1.30 ms):
 //! - spans of 240 keys with P and dS of a whole span, dQ in one go, and queries as they lie: 1.53 and 1.28 ms; 16 heads of the
 //!   first with rows 4 KiB apart: 29 ms instead of 28, with memory shared with busy neighbours 81 to 92 instead of 56 to 68;
+//! - spans of 600 KiB to 1.6 MiB, and nothing asked for ahead, on that Xeon: within 2 %, but 2048 causal of 64 without requests 7 %
+//!   longer;
+//! - queries and dO turned as well, eight values of a step side by side: within 1 % of copies, and twice the memory;
 //! - QUERIES 48: 1.47 and 1.29 ms, 96: 1.46 and 1.29 ms, 144: 1.45 and 1.31 ms. On Zen 5 144 instead of 72: 16 x 577 x 577 x 64 15.1
 //!   for 15.6 ms, with pairs 8.86 for 8.93; 2048 causal 392 for 393 ms, with pairs 215 for 212.
 #![allow(unsafe_code)] // parts write rows of the results that lie apart
@@ -147,15 +152,14 @@ trait Products<S: Simd>: Copy + Send + Sync {
     fn columns() -> usize;
     fn shape(head_dim: usize) -> Shape;
 
-    /// Packs rows of queries with words of columns, and with words of queries. What sees nothing counts as zeros.
+    /// Packs rows of queries as [`Slot`] has them, with words of either kind. What sees nothing counts as zeros.
     fn pack<T: Lane>(
         self,
         s: S,
         queries: &Queries<'_>,
         rows: &Rows<'_, T>,
         sight: &Sight<'_>,
-        to: [&mut [f32]; 2],
-        stage: &mut [f32],
+        to: &mut [&mut [f32]; 2],
     );
 
     /// Weights and gradients of scores for some queries, whose first and last are those of tiles, and a strip of the span; what they
@@ -285,9 +289,8 @@ fn run<S: Simd, P: Products<S>, T: Lane>(s: S, products: P, op: &AttentionBwd, l
                     if seen.start.max(queries.span.start) >= seen.end.min(queries.span.end) {
                         continue;
                     }
-                    let Slot { qt, q, doutt, dout, sight, stage, .. } = &mut slot;
-                    products.pack(s, &queries, &given.q, sight, [qt, q], stage);
-                    products.pack(s, &queries, &given.dout, sight, [doutt, dout], stage);
+                    products.pack(s, &queries, &given.q, &slot.sight, &mut slot.q);
+                    products.pack(s, &queries, &given.dout, &slot.sight, &mut slot.dout);
                     let ahead = queries.ahead(&given, &gradients, &shape, tile.div_ceil(2 * strips));
                     queries.step(s, products, &mut turn, seen.clone(), ahead, &gradients.dbias, &mut slot);
                     // Turns of a block are those of the spans that it sees.

@@ -19,6 +19,8 @@ pub struct Shape {
     /// Queries of a block, and rows that there is room for.
     pub queries: usize,
     pub room: usize,
+    /// Words that these take with words of columns, and with words of queries.
+    pub packed: [usize; 2],
     /// Lanes that are a multiple of every strip.
     pub strips: usize,
     /// What a span's keys, values and their gradients take, at most.
@@ -61,9 +63,10 @@ impl Shape {
 
     /// The f32 values and words that a slot takes.
     pub fn len(&self) -> usize {
-        let (depth, wide, of_word) = (self.depth(), self.wide(), self.wide() / self.values);
-        self.keys() * (2 * depth + 2 * self.columns() + of_word + 4)
-            + self.room * (2 * depth + 2 * of_word + wide + 6)
+        let wide = self.wide();
+        self.keys() * (2 * self.depth() + 2 * self.columns() + wide / self.values + 4)
+            + self.room * (wide + 6)
+            + 2 * self.packed.iter().sum::<usize>()
             + self.scores.iter().sum::<usize>()
             + 8 * wide
     }
@@ -79,12 +82,9 @@ pub struct Slot<'a> {
     pub dvt: &'a mut [f32],
     /// Keys: [word of keys][column] of one group of columns after the other.
     pub k: &'a mut [f32],
-    /// Queries, and gradients of their results, with words of columns.
-    pub qt: &'a mut [f32],
-    pub doutt: &'a mut [f32],
-    /// The same, with words of queries.
-    pub q: &'a mut [f32],
-    pub dout: &'a mut [f32],
+    /// Queries, and gradients of their results, with words of columns, and with words of queries.
+    pub q: [&'a mut [f32]; 2],
+    pub dout: [&'a mut [f32]; 2],
     /// What the span adds to the gradients of queries.
     pub dq: &'a mut [f32],
     /// Weights, and gradients of scores.
@@ -130,17 +130,15 @@ impl<'a> Slot<'a> {
             part
         };
         let (keys, depth, columns, wide) = (shape.keys(), shape.depth(), shape.columns(), shape.wide());
-        let room = shape.room;
+        let (room, packed) = (shape.room, shape.packed);
         Slot {
             kt: cut(keys * depth),
             vt: cut(keys * depth),
             dkt: cut(keys * columns),
             dvt: cut(keys * columns),
             k: cut(keys / shape.values * wide),
-            qt: cut(room * depth),
-            doutt: cut(room * depth),
-            q: cut(room / shape.values * wide),
-            dout: cut(room / shape.values * wide),
+            q: packed.map(&mut cut),
+            dout: packed.map(&mut cut),
             dq: cut(room * wide),
             p: cut(shape.scores[0]),
             ds: cut(shape.scores[1]),

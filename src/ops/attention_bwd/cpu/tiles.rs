@@ -1,8 +1,8 @@
 //! Products in register tiles of vectors: one block of queries against one strip of keys. See `mod.rs` for the algorithm.
 //!
-//! Layout: queries and gradients of their results [panel of queries][word of a row][`PANEL`] and [panel of columns][word of
-//! queries][`PANEL`]; weights, and gradients of scores, [query][lane] of one strip. Words of several queries take the place of the first;
-//! that of the second, of gradients of scores, then has the words of keys of both ([`row_of_slopes`]).
+//! Layout: queries and gradients of their results [query][word of a row], and where words have several values [panel of columns][word
+//! of queries][`PANEL`] as well; weights, and gradients of scores, [query][lane] of one strip. Words of several queries take the place of
+//! the first; that of the second, of gradients of scores, then has the words of keys of both ([`row_of_slopes`]).
 // Loops over registers name them by number: iterators over the arrays keep some of them in memory.
 #![allow(clippy::needless_range_loop)]
 
@@ -11,7 +11,7 @@ use super::slot::{Ahead, Shape, Sight, Slot};
 use super::{Products, columns};
 use crate::backend::cpu::simd::{Isa, Lane, Simd, math};
 use crate::ops::attend::cpu::tile::{dots, weigh};
-use crate::ops::attend::cpu::{PANEL, Rows, Words, max_nv, spread, turn_eight};
+use crate::ops::attend::cpu::{PANEL, Rows, Words, max_nv, spread};
 use crate::simd_fn;
 use std::ops::Range;
 
@@ -21,9 +21,13 @@ const SPAN_BYTES: usize = 800 << 10;
 const STRIPS: usize = 48;
 /// Queries of a block.
 const QUERIES: usize = 72;
-/// Rows of queries that there is room for: whole panels, and tiles of up to eight that begin
-/// anywhere reach beyond the last.
+/// Rows of queries that there is room for: tiles of up to eight that begin anywhere reach beyond the last.
 const ROOM: usize = (QUERIES + 7).next_multiple_of(PANEL);
+
+/// From one row of queries to the next: whole lines, and an odd number of them, so that rows share no set of a cache.
+fn pitch(depth: usize) -> usize {
+    depth.next_multiple_of(2 * PANEL) + PANEL
+}
 
 #[derive(Clone, Copy)]
 pub struct Tiles<W>(pub W);
@@ -45,6 +49,8 @@ impl<S: Simd, W: Words<S>> Products<S> for Tiles<W> {
         if S::ISA == Isa::Avx512 { 4 } else { max_nv::<S>() }
     }
     fn shape(head_dim: usize) -> Shape {
+        let depth = head_dim.div_ceil(W::VALUES);
+        let of_queries = if W::VALUES == 1 { 0 } else { ROOM / W::VALUES * head_dim.next_multiple_of(PANEL) };
         Shape {
             head_dim,
             values: W::VALUES,
@@ -53,6 +59,7 @@ impl<S: Simd, W: Words<S>> Products<S> for Tiles<W> {
             tile: [8, W::VALUES],
             queries: QUERIES,
             room: ROOM,
+            packed: [ROOM * pitch(depth), of_queries],
             strips: STRIPS,
             bytes: SPAN_BYTES,
             scores: [ROOM * STRIPS; 2],
@@ -66,10 +73,9 @@ impl<S: Simd, W: Words<S>> Products<S> for Tiles<W> {
         queries: &Queries<'_>,
         rows: &Rows<'_, T>,
         sight: &Sight<'_>,
-        to: [&mut [f32]; 2],
-        stage: &mut [f32],
+        to: &mut [&mut [f32]; 2],
     ) {
-        pack(s, self.0, queries, rows, sight, to, stage);
+        pack(s, self.0, queries, rows, sight, to);
     }
 
     fn step(
@@ -92,25 +98,26 @@ impl<S: Simd, W: Words<S>> Products<S> for Tiles<W> {
 }
 
 simd_fn! {
-    /// Packs rows of queries, turned and as they are. What sees nothing counts as zeros.
+    /// Packs rows of queries. What sees nothing counts as zeros, and so does what fills the last tile up.
     fn pack[S, W: Words<S>, T: Lane](
-        s, words: W, queries: &Queries<'_>, rows: &Rows<'_, T>, sight: &Sight<'_>, to: [&mut [f32]; 2], stage: &mut [f32],
+        s, words: W, queries: &Queries<'_>, rows: &Rows<'_, T>, sight: &Sight<'_>, to: &mut [&mut [f32]; 2],
     ) {
-        let (op, b, depth) = (queries.masks.op, queries.b, queries.masks.op.head_dim.div_ceil(W::VALUES));
-        let ([turned, plain], count) = (to, queries.count);
+        let ([of_columns, of_queries], count) = (to, queries.count);
+        let depth = queries.masks.op.head_dim.div_ceil(W::VALUES);
         let row = |r: usize| {
             let (head, i) = queries.row(r);
-            (r < count && sight.sees(r)).then(|| rows.row(b, i, head))
+            (r < count && sight.sees(r)).then(|| rows.row(queries.b, i, head))
         };
-        for first in (0..count).step_by(8) {
-            let (head, i) = queries.row(first);
-            let all = first + 8 <= count && i + 8 <= op.len_q && (first..first + 8).all(|r| sight.sees(r));
-            let direct = all.then(|| (rows.from(b, i, head), rows.strides[1]));
-            let to = &mut turned[first / PANEL * PANEL * depth..][..PANEL * depth][first % PANEL..];
-            turn_eight(s, words, direct, |i| row(first + i), None, stage, (to, PANEL, depth));
+        for (r, to) in (0..count.next_multiple_of(8)).zip(of_columns.chunks_exact_mut(pitch(depth))) {
+            match row(r) {
+                Some(row) => words.of_row(s, row, &mut to[..depth]),
+                None => to[..depth].fill(0.0),
+            }
         }
-        for r in (0..count).step_by(W::VALUES) {
-            spread(s, words, |n| row(r + n), r / W::VALUES, plain, ROOM / W::VALUES * PANEL);
+        if W::VALUES > 1 {
+            for r in (0..count).step_by(W::VALUES) {
+                spread(s, words, |n| row(r + n), r / W::VALUES, of_queries, ROOM / W::VALUES * PANEL);
+            }
         }
     }
 }
@@ -130,8 +137,8 @@ simd_fn! {
         let (d, width) = (slot.shape.head_dim, NV * S::LANES);
         let of_strip = at * d..(at + width) * d;
         let of_scores = rows.start * width..rows.end * width;
-        accumulate::<S, W, NV>(s, words, slot.dout, rows.clone(), &slot.p[of_scores.clone()], &mut slot.dvt[of_strip.clone()]);
-        accumulate::<S, W, NV>(s, words, slot.q, rows.clone(), &slot.ds[of_scores], &mut slot.dkt[of_strip]);
+        accumulate::<S, W, NV>(s, words, &slot.dout, rows.clone(), &slot.p[of_scores.clone()], &mut slot.dvt[of_strip.clone()]);
+        accumulate::<S, W, NV>(s, words, &slot.q, rows.clone(), &slot.ds[of_scores], &mut slot.dkt[of_strip]);
         for (first, vectors) in columns::<S, Tiles<W>>(d) {
             match vectors {
                 1 => to_queries::<S, W, NV, 1>(s, words, first, rows.clone(), at, slot),
@@ -143,10 +150,14 @@ simd_fn! {
     }
 }
 
-/// `MR` rows of a matrix packed as [panel][depth][`PANEL`], from number `r` on.
+/// Packed rows from number `r` on, of so many words.
 #[inline(always)]
-fn side_by_side(packed: &[f32], depth: usize, r: usize) -> &[f32] {
-    &packed[r / PANEL * PANEL * depth..][..PANEL * depth][r % PANEL..]
+fn rows_from<const MR: usize>(packed: &[f32], depth: usize, r: usize) -> [&[f32]; MR] {
+    let mut rows: [&[f32]; MR] = [&[]; MR];
+    for i in 0..MR {
+        rows[i] = &packed[(r + i) * pitch(depth)..][..depth];
+    }
+    rows
 }
 
 /// P = 2^(scale · Q · Kᵀ - lse), masked. Rows of a tile beyond the last are computed, too, and nobody reads them.
@@ -164,8 +175,7 @@ fn weights<S: Simd, W: Words<S>, const MR: usize, const NV: usize>(
     for r in rows.clone().step_by(MR) {
         ahead.fetch();
         let kt = &slot.kt[at * depth..(at + width) * depth];
-        let queries = (side_by_side(slot.qt, depth, r), PANEL);
-        let tile = weigh::<S, W, MR, NV>(s, words, [[s.zero(); NV]; MR], depth, queries, (kt, width));
+        let tile = dots::<S, W, MR, NV>(s, words, [[s.zero(); NV]; MR], rows_from(slot.q[0], depth, r), kt);
         let p = &mut slot.p[r * width..(r + MR) * width];
         let hidden = mask.hides();
         for i in 0..MR {
@@ -207,8 +217,7 @@ fn slopes<S: Simd, W: Words<S>, const MR: usize, const NV: usize>(
     let vt = &slot.vt[at * depth..(at + width) * depth];
     for r in rows.step_by(MR) {
         ahead.fetch();
-        let gradients = (side_by_side(slot.doutt, depth, r), PANEL);
-        let tile = weigh::<S, W, MR, NV>(s, words, [[s.zero(); NV]; MR], depth, gradients, (vt, width));
+        let tile = dots::<S, W, MR, NV>(s, words, [[s.zero(); NV]; MR], rows_from(slot.dout[0], depth, r), vt);
         let (p, ds) = (&mut slot.p[r * width..(r + MR) * width], &mut slot.ds[r * width..(r + MR) * width]);
         let delta = &slot.delta[r..r + MR];
         for i in (0..MR).step_by(W::VALUES) {
@@ -241,13 +250,13 @@ fn row_of_slopes<S: Simd, W: Words<S>>(query: usize, width: usize) -> usize {
     }
 }
 
-/// `to += matrixᵀ · weights` over some rows, with `matrix` [panel of columns][word of rows][`PANEL`], `weights` [row][NV
-/// vectors] with words in the place of their first, and `to` [column][NV vectors].
+/// `to += matrixᵀ · weights` over some rows, with `matrix` packed, `weights` [row][NV vectors] with words in the place of their
+/// first, and `to` [column][NV vectors].
 #[inline(always)]
 fn accumulate<S: Simd, W: Words<S>, const NV: usize>(
     s: S,
     words: W,
-    matrix: &[f32],
+    [of_columns, of_rows]: &[&mut [f32]; 2],
     rows: Range<usize>,
     weights: &[f32],
     to: &mut [f32],
@@ -255,8 +264,10 @@ fn accumulate<S: Simd, W: Words<S>, const NV: usize>(
     let (width, mut at) = (NV * S::LANES, 0);
     let depth = to.len() / width;
     let (first, steps) = (rows.start / W::VALUES, rows.len() / W::VALUES);
-    let columns =
-        |at: usize| &matrix[(at / PANEL * (ROOM / W::VALUES) + first) * PANEL..][..steps * PANEL][at % PANEL..];
+    let columns = |at: usize| match W::VALUES {
+        1 => (&of_columns[first * pitch(depth) + at..], pitch(depth)),
+        _ => (&of_rows[(at / PANEL * (ROOM / W::VALUES) + first) * PANEL..][..steps * PANEL][at % PANEL..], PANEL),
+    };
     while S::LANES == 16 && at + 8 <= depth {
         accumulate_tile::<S, W, 8, NV>(s, words, steps, columns(at), weights, &mut to[at * width..]);
         at += 8;
@@ -276,7 +287,7 @@ fn accumulate_tile<S: Simd, W: Words<S>, const MR: usize, const NV: usize>(
     s: S,
     words: W,
     steps: usize,
-    columns: &[f32],
+    columns: (&[f32], usize),
     weights: &[f32],
     to: &mut [f32],
 ) {
@@ -288,7 +299,7 @@ fn accumulate_tile<S: Simd, W: Words<S>, const MR: usize, const NV: usize>(
             acc[i][v] = s.load(&to[i * width + v * S::LANES..]);
         }
     }
-    let acc = weigh::<S, W, MR, NV>(s, words, acc, steps, (columns, PANEL), (weights, W::VALUES * width));
+    let acc = weigh::<S, W, MR, NV>(s, words, acc, steps, columns, (weights, W::VALUES * width));
     for i in 0..MR {
         for v in 0..NV {
             s.store(acc[i][v], &mut to[i * width + v * S::LANES..]);
