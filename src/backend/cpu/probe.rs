@@ -10,6 +10,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+/// An expression with `$S` and `$s` standing for the best instruction set that the processor has.
+macro_rules! with_best {
+    ($device:expr, $S:ident, $s:ident => $e:expr) => {
+        match $device.0.caps.isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => with_best!(Avx512, $S, $s, $e),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => with_best!(Avx2, $S, $s, $e),
+            _ => with_best!(Portable, $S, $s, $e),
+        }
+    };
+    ($Isa:ident, $S:ident, $s:ident, $e:expr) => {{
+        type $S = super::simd::$Isa;
+        let $s = $S::detect().expect("the capabilities say that it is there");
+        $e
+    }};
+}
+
 /// Independent chains. With a latency of 4 cycles on 2 ports, 8 fill the pipes; more than 12 get spilled.
 const CHAINS: usize = 12;
 
@@ -121,42 +139,35 @@ fn fastest(device: &Device, runs: usize, work: impl Fn(usize) -> f32 + Sync) -> 
 
 /// f32 multiply-adds: floating-point operations per second of all threads, with the best instruction set.
 pub fn fma_flops(device: &Device) -> f64 {
-    fn with<S: Simd>(device: &Device) -> f64 {
-        let Some(s) = S::detect() else { return 0.0 };
-        let steps = 400_000;
+    let steps = 400_000;
+    with_best!(device, S, s => {
         let flops = (steps * CHAINS * S::LANES * 2 * device.pool().threads()) as f64;
         flops / fastest(device, 15, |_| fma_chains(s, steps))
-    }
-    match device.0.caps.isa {
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => with::<super::simd::Avx512>(device),
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => with::<super::simd::Avx2>(device),
-        _ => with::<super::simd::Portable>(device),
-    }
+    })
 }
 
 /// f32 multiply-adds whose operands come from L1, as in the tile of a product that waits for nothing: floating-point operations
 /// per second of all threads, at the median of 60 ms. Loads take power as well, and a processor that has no more of it lowers its
 /// clock: what is missing to [`fma_flops`] then no kernel that has operands can have.
 pub fn fma_flops_from_l1(device: &Device) -> f64 {
-    fn with<S: Simd, const ROWS: usize>(device: &Device) -> f64 {
-        let Some(s) = S::detect() else { return 0.0 };
-        // Between -1 and 1, in no order.
-        let values = |n: usize| -> Vec<f32> { (0..n).map(|i| (i as f32 * 2.4).sin()).collect() };
-        let (lhs, rhs) = (values(TILE_STEPS * ROWS), values(TILE_STEPS * 2 * S::LANES));
-        let rounds = 7_500;
-        let flops = (rounds * TILE_STEPS * ROWS * 2 * S::LANES * 2 * device.pool().threads()) as f64;
-        let runs = 15;
-        flops / timed(device, runs, |_| tiles::<S, ROWS>(s, &lhs, &rhs, rounds))[runs / 2]
-    }
-    match device.0.caps.isa {
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => with::<super::simd::Avx512, 14>(device),
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => with::<super::simd::Avx2, 6>(device),
-        _ => with::<super::simd::Portable, 4>(device),
-    }
+    // Between -1 and 1, in no order.
+    let values = |n: usize| -> Vec<f32> { (0..n).map(|i| (i as f32 * 2.4).sin()).collect() };
+    let (rounds, runs) = (7_500, 15);
+    with_best!(device, S, s => {
+        let rows = match S::ISA {
+            Isa::Avx512 => 14,
+            Isa::Avx2 => 6,
+            Isa::Portable => 4,
+        };
+        let (lhs, rhs) = (values(TILE_STEPS * rows), values(TILE_STEPS * 2 * S::LANES));
+        let flops = (rounds * TILE_STEPS * rows * 2 * S::LANES * 2 * device.pool().threads()) as f64;
+        let work = |_| match rows {
+            14 => tiles::<S, 14>(s, &lhs, &rhs, rounds),
+            6 => tiles::<S, 6>(s, &lhs, &rhs, rounds),
+            _ => tiles::<S, 4>(s, &lhs, &rhs, rounds),
+        };
+        flops / timed(device, runs, work)[runs / 2]
+    })
 }
 
 /// Products of bf16, floating-point operations per second of all threads, and what computes them: matrices (AMX) or dot
@@ -206,20 +217,11 @@ pub fn read_bytes_per_second(device: &Device, bytes_per_thread: usize) -> f64 {
     // Each thread writes its part first, so that its pages are near it.
     device.pool().chunks_mut(data, len.max(1), |_, part| part.fill(1.5));
     let passes = ((64 << 20) / bytes_per_thread.max(1)).max(1);
-    let run = |s: &(dyn Fn(&[f32]) -> f32 + Sync)| {
-        fastest(device, 10, |i| {
-            let part = &data[i * len..(i + 1) * len];
-            (0..passes).map(|_| s(black_box(part))).sum()
-        })
-    };
-    let seconds = match device.0.caps.isa {
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => super::simd::Avx512::detect().map(|s| run(&|x| sum(s, x))),
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => super::simd::Avx2::detect().map(|s| run(&|x| sum(s, x))),
-        _ => super::simd::Portable::detect().map(|s| run(&|x| sum(s, x))),
-    };
-    (len * 4 * passes * threads) as f64 / seconds.unwrap_or(f64::INFINITY)
+    let seconds = with_best!(device, S, s => fastest(device, 10, |i| {
+        let part = &data[i * len..(i + 1) * len];
+        (0..passes).map(|_| sum(s, black_box(part))).sum()
+    }));
+    (len * 4 * passes * threads) as f64 / seconds
 }
 
 /// Seconds that the pool takes to start a loop in which every thread does one part of nothing, and to see its end: one loop after
