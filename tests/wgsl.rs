@@ -6,7 +6,7 @@ mod common;
 
 use common::own_adapter;
 use half::{bf16, f16};
-use lapidary::ops::{AnyOp, Results, find};
+use lapidary::ops::{Results, parse};
 use lapidary::{Device, Elem, Error, Result, Tensor};
 
 const NAN: f32 = f32::NAN;
@@ -15,13 +15,8 @@ const INF: f32 = f32::INFINITY;
 /// The rows of an op that come with and without subgroup operations.
 const BOTH: [&str; 2] = ["", "_subgroup"];
 
-/// A problem without its type, whose kernels would be compiled here once more.
-fn problem(text: &str) -> Box<dyn AnyOp> {
-    (find(text).unwrap().parse)(text).unwrap()
-}
-
 fn run(device: &Device, text: &str, row: &str, operands: &[Option<&Tensor>]) -> Results {
-    problem(text).run(device, Some(row), operands).unwrap()
+    parse(text).unwrap().run(device, Some(row), operands).unwrap()
 }
 
 fn tensor<T: Elem>(device: &Device, values: &[T], shape: &[usize]) -> Tensor {
@@ -166,7 +161,7 @@ fn what_stands_beside_a_result_stays() {
     for both in BOTH {
         // Three rows of five: the first begins and the last ends within a word.
         let mut out = tensor(&d, &[bf16::from_f32(7.0); 35], &[7, 5]);
-        let op = problem("rms_norm(rows=3,cols=5,out=bf16)");
+        let op = parse("rms_norm(rows=3,cols=5,out=bf16)").unwrap();
         let x = tensor(&d, &values, &[3, 5]);
         let mut whole = out.as_mut().unwrap();
         let place = &mut [whole.slice(0, 1..4).unwrap()];
@@ -179,7 +174,7 @@ fn what_stands_beside_a_result_stays() {
         }
 
         let mut out = tensor(&d, &[f16::from_f32(7.0); 35], &[7, 5, 1]);
-        let op = problem("group_norm(batch=3,channels=5,out=f16)");
+        let op = parse("group_norm(batch=3,channels=5,out=f16)").unwrap();
         let x = tensor(&d, &values, &[3, 5, 1]);
         let mut whole = out.as_mut().unwrap();
         let place = &mut [whole.slice(0, 1..4).unwrap()];

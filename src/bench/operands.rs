@@ -427,10 +427,9 @@ pub fn parse_calls(text: &str) -> Result<Call> {
 /// # Errors
 /// Unknown op, field or operand, or a value that does not parse or contradicts the others.
 pub fn parse_call(text: &str) -> Result<Call> {
-    let entry = ops::find(text)?;
     let end = text.find(')').map_or(text.len(), |i| i + 1);
     let (head, tail) = text.split_at(end);
-    let problem = (entry.parse)(head)?;
+    let problem = ops::parse(head)?;
     let inputs = problem.inputs();
     let mut strides: Vec<Option<Vec<usize>>> = vec![None; inputs.iter().count()];
     for word in tail.split_whitespace() {

@@ -133,6 +133,14 @@ pub fn find(text: &str) -> Result<&'static Entry> {
     })
 }
 
+/// The problem that a text stands for, without its type: callers that name the type compile its kernels once more.
+///
+/// # Errors
+/// No such op or field, or a value that does not parse or contradicts the others.
+pub fn parse(text: &str) -> Result<Box<dyn AnyOp>> {
+    (find(text)?.parse)(text)
+}
+
 /// A problem that was checked: every value of the type describes something that can be computed.
 pub trait Op:
     Clone

@@ -76,7 +76,7 @@ const PUBLISHED: &[(&str, &[f32])] = &[
 fn values_are_those_of_pytorch() {
     let device = Device::cpu_with_threads(2).unwrap();
     for &(text, want) in PUBLISHED {
-        let problem = (ops::find(text).unwrap().parse)(text).unwrap();
+        let problem = ops::parse(text).unwrap();
         let value: [fn(f32) -> f32; 3] = [f32::sin, |i| (i * 0.7).cos(), |i| i / 10.0];
         let operand = |(i, o): (usize, &ops::Operand)| {
             let values: Vec<f32> = (0..o.shape.count()).map(|j| value[i](j as f32)).collect();
