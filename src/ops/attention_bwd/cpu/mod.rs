@@ -33,8 +33,8 @@
 //! stores: 93 % at most with head_dim 64. Measured with one thread of a Sapphire Rapids VM: 82 % for 577 x 577 x 64 in
 //! cache, of which 36.06 vectors of keys that fill 37 cost 2.5 %. Of a Zen 5 VM: 16 x 577 x 577 x 64 77 %, 2048 and 4096 causal of 128
 //! 78 to 82 %; with pairs, of twice that peak, 68 to 73, 73 to 78 and 75 to 80 %: their products take half, the rest what it took.
-//! Of a Xeon (family 6, model 167) 4096 causal of 8 heads of 128 take 505 ms: copies of rows 7 % (of rows in L1 none), adding dQ
-//! and exponentials 4 % each; products by themselves run at 200 GFLOP/s, which is what operands from L1 allow there.
+//! Of a Xeon (family 6, model 167) 4096 causal of 8 heads of 128 take 505 ms: copies of rows 3 %, adding dQ 2, keys, values and their
+//! gradients 3, exponentials 4; products by themselves thus run at 195 GFLOP/s, which is what operands from L1 allow there.
 //!
 //! Tried and lost, in cache, 577 x 577 x 64 (1.46 ms) and 384 x 384 x 128 (1.30 ms):
 //! - spans of 240 keys with P and dS of a whole span, dQ in one go, and queries as they lie: 1.53 and 1.28 ms; 16 heads of the

@@ -35,8 +35,16 @@
 //!   300 ns longer to store; a store every 16 groups avoids that in C, but 32x4096x4096 takes 11 % longer with it;
 //! - sums of the last block of k that end in L1, as those of a single block do: nothing;
 //! - rows that a block copies for itself, as those of other tiles: 512^3 0.195 ms for 0.219, but 2048^3 16.5 for 11.8;
+//! - rows of the next block of k packed a few before each tile, as soon as they have been asked for, so that packing waits for nothing:
+//!   what it moves is in the way of tiles; 1024^3 1.96 ms for 1.89, 577x4096x1024 4.89 for 3.94, 2048^3 16.2 for 13.9, 512^3 0.207 for
+//!   0.189, on two threads 0.155 for 0.094;
+//! - lines of the result asked for in all blocks of k instead of the last: within 2 %;
 //! - lines of the result asked for a few with each group: a list of requests takes longer to write than it gains, 512^3 and
 //!   197x3072x768 10 %; not asked for at all: eight pictures through ViT-B 9 % longer, on two threads 4 to 8 % less.
+//!
+//! What is left, by leaving parts out (one thread, a slow phase, ms): 1024^3 takes 1.98, without results 1.78, with the same rhs for all
+//! columns as well 1.65, from packed rows that nobody packs 1.51; 577x4096x1024 5.15, without results 4.30, without packing 4.14, with
+//! the same rhs as well 4.01. That is 1.21 to 1.42 TFLOP/s, where the loop in C with operands in L2 had 1.52.
 //!
 //! Measured before, on another shared Xeon (2.3 TFLOP/s by the probe, one thread; the unit is shared with the core's other thread, so rates
 //! double and halve by phases) in a loop of products alone, 512^3 to 2048^3: rows of lhs where they lie 0.80 to 0.88 of packed
