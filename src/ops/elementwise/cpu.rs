@@ -14,9 +14,13 @@
 //! instructions per vector, and rounding to bf16 up to six. One vector at a time, chains of products leave the units idle. The gelus,
 //! whose quotients kept the units that multiply busy (8 and 9.4 cycles a vector on Zen 5), look cubics up in tables: 5.2 cycles, where
 //! a copy in L3 takes 4.5.
+//!
+//! Operands are asked for 4 KiB ahead, in L1: from L3, gelu of bf16 2048 x 4096 takes 1.50 ms for 2.23, of f32 2.60 for 2.66, sums
+//! nothing less (Xeon, family 6, model 167, one thread). Requests for L2 do the same there, but make sums in L2 a fifth longer; lines
+//! of the result asked for as well: 2.83 ms.
 
 use super::{Elementwise, Kind};
-use crate::backend::cpu::simd::{Lane, Simd, Wide, math, stream_end, widen};
+use crate::backend::cpu::simd::{Lane, Simd, Wide, fetch_behind, math, stream_end, widen};
 use crate::backend::cpu::{Aligned, Caps, Cpu};
 use crate::backend::{Backend, Kernel, Kernels, Launch};
 use crate::dtype::DType;
@@ -207,7 +211,11 @@ impl Call {
         macro_rules! each {
         (|$($v:ident = $from:ident),+| $e:expr) => {{
             for at in (0..body).step_by(S::LANES) {
-                $(let $v = I::load(s, &$from[at..at + S::LANES]);)+
+                $(
+                    let from = &$from[at..at + S::LANES];
+                    fetch_behind(from);
+                    let $v = I::load(s, from);
+                )+
                 let out = &mut out[at..at + S::LANES];
                 if streams { O::stream(s, $e, out) } else { O::store(s, $e, out) }
             }

@@ -320,6 +320,15 @@ pub fn fetch_near(line: *const u8) {
     let _ = line;
 }
 
+/// The same of what lies 4 KiB behind some neighbours, for loops that read memory in order and do so much with it that the processor
+/// looks too few lines ahead by itself.
+#[inline(always)]
+pub fn fetch_behind<E>(data: &[E]) {
+    for line in (0..size_of_val(data)).step_by(LINE) {
+        fetch_near(data.as_ptr().cast::<u8>().wrapping_add(4096 + line));
+    }
+}
+
 /// The same into L2, of a line that is about to be written.
 #[inline(always)]
 pub fn fetch_line_to_write(line: *const u8) {
