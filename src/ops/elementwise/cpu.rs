@@ -20,7 +20,7 @@
 //! of the result asked for as well: 2.83 ms.
 
 use super::{Elementwise, Kind};
-use crate::backend::cpu::simd::{Lane, Simd, Wide, fetch_behind, math, stream_end, widen};
+use crate::backend::cpu::simd::{Lane, Simd, Wide, fetch_beyond, math, stream_end, widen};
 use crate::backend::cpu::{Aligned, Caps, Cpu};
 use crate::backend::{Backend, Kernel, Kernels, Launch};
 use crate::dtype::DType;
@@ -213,7 +213,7 @@ impl Call {
             for at in (0..body).step_by(S::LANES) {
                 $(
                     let from = &$from[at..at + S::LANES];
-                    fetch_behind(from);
+                    fetch_beyond(from);
                     let $v = I::load(s, from);
                 )+
                 let out = &mut out[at..at + S::LANES];

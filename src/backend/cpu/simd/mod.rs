@@ -320,10 +320,10 @@ pub fn fetch_near(line: *const u8) {
     let _ = line;
 }
 
-/// The same of what lies 4 KiB behind some neighbours, for loops that read memory in order and do so much with it that the processor
+/// The same of what lies 4 KiB beyond some neighbours, for loops that read memory in order and do so much with it that the processor
 /// looks too few lines ahead by itself.
 #[inline(always)]
-pub fn fetch_behind<E>(data: &[E]) {
+pub fn fetch_beyond<E>(data: &[E]) {
     for line in (0..size_of_val(data)).step_by(LINE) {
         fetch_near(data.as_ptr().cast::<u8>().wrapping_add(4096 + line));
     }

@@ -24,7 +24,7 @@ const QUERIES: usize = 72;
 /// Rows of queries that there is room for: tiles of up to eight that begin anywhere reach beyond the last.
 const ROOM: usize = (QUERIES + 7).next_multiple_of(PANEL);
 
-/// From one row of queries to the next: whole lines, and an odd number of them, so that rows share no set of a cache.
+/// From one row of queries to the next: whole lines, an odd number of them, so that rows spread over all sets of a cache.
 fn pitch(depth: usize) -> usize {
     depth.next_multiple_of(2 * PANEL) + PANEL
 }
