@@ -41,7 +41,7 @@
 //!   first with rows 4 KiB apart: 29 ms instead of 28, with memory shared with busy neighbours 81 to 92 instead of 56 to 68;
 //! - spans of 600 KiB to 1.6 MiB, and nothing asked for ahead, on that Xeon: within 2 %, but 2048 causal of 64 without requests 7 %
 //!   longer;
-//! - queries and dO turned as well, eight values of a step side by side: within 1 % of copies, and twice the memory;
+//! - queries and dO turned as well, eight values of a step side by side: within 1 % of copies, with 160 KiB for 92;
 //! - QUERIES 48: 1.47 and 1.29 ms, 96: 1.46 and 1.29 ms, 144: 1.45 and 1.31 ms. On Zen 5 144 instead of 72: 16 x 577 x 577 x 64 15.1
 //!   for 15.6 ms, with pairs 8.86 for 8.93; 2048 causal 392 for 393 ms, with pairs 215 for 212.
 #![allow(unsafe_code)] // parts write rows of the results that lie apart
