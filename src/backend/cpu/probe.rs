@@ -3,7 +3,7 @@
 use super::Device;
 #[cfg(target_arch = "x86_64")]
 use super::simd::amx::{Amx, Registers, Unit};
-use super::simd::{Isa, Simd, fetch_near};
+use super::simd::{Isa, Simd, fetch_beyond};
 use crate::simd_fn;
 use std::hint::black_box;
 use std::sync::Arc;
@@ -106,9 +106,7 @@ simd_fn! {
     fn sum[S](s, x: &[f32]) -> f32 {
         let mut acc = [s.zero(); 8];
         for block in x.chunks_exact(8 * S::LANES) {
-            for line in (0..8 * S::LANES).step_by(16) {
-                fetch_near(block.as_ptr().wrapping_add(2048 + line).cast());
-            }
+            fetch_beyond(block, 8 << 10);
             for (a, v) in acc.iter_mut().zip(block.chunks_exact(S::LANES)) {
                 *a = s.add(*a, s.load(v));
             }
@@ -150,23 +148,18 @@ pub fn fma_flops(device: &Device) -> f64 {
 /// per second of all threads, at the median of 60 ms. Loads take power as well, and a processor that has no more of it lowers its
 /// clock: what is missing to [`fma_flops`] then no kernel that has operands can have.
 pub fn fma_flops_from_l1(device: &Device) -> f64 {
-    // Between -1 and 1, in no order.
-    let values = |n: usize| -> Vec<f32> { (0..n).map(|i| (i as f32 * 2.4).sin()).collect() };
-    let (rounds, runs) = (7_500, 15);
-    with_best!(device, S, s => {
-        let rows = match S::ISA {
-            Isa::Avx512 => 14,
-            Isa::Avx2 => 6,
-            Isa::Portable => 4,
-        };
-        let (lhs, rhs) = (values(TILE_STEPS * rows), values(TILE_STEPS * 2 * S::LANES));
-        let flops = (rounds * TILE_STEPS * rows * 2 * S::LANES * 2 * device.pool().threads()) as f64;
-        let work = |_| match rows {
-            14 => tiles::<S, 14>(s, &lhs, &rhs, rounds),
-            6 => tiles::<S, 6>(s, &lhs, &rhs, rounds),
-            _ => tiles::<S, 4>(s, &lhs, &rhs, rounds),
-        };
-        flops / timed(device, runs, work)[runs / 2]
+    fn with<S: Simd, const ROWS: usize>(s: S, device: &Device) -> f64 {
+        // Between -1 and 1, in no order.
+        let values = |n: usize| -> Vec<f32> { (0..n).map(|i| (i as f32 * 2.4).sin()).collect() };
+        let (lhs, rhs) = (values(TILE_STEPS * ROWS), values(TILE_STEPS * 2 * S::LANES));
+        let (rounds, runs) = (7_500, 15);
+        let flops = (rounds * TILE_STEPS * ROWS * 2 * S::LANES * 2 * device.pool().threads()) as f64;
+        flops / timed(device, runs, |_| tiles::<S, ROWS>(s, &lhs, &rhs, rounds))[runs / 2]
+    }
+    with_best!(device, S, s => match S::ISA {
+        Isa::Avx512 => with::<S, 14>(s, device),
+        Isa::Avx2 => with::<S, 6>(s, device),
+        Isa::Portable => with::<S, 4>(s, device),
     })
 }
 

@@ -42,6 +42,8 @@ const PART: usize = 16384;
 const BLOCK: usize = 1024;
 /// Vectors under way at a time.
 const WIDTH: usize = 4;
+/// How far ahead operands are asked for.
+const AHEAD_BYTES: usize = 4096;
 /// Rows of at least this many elements are walked one at a time.
 const LONG_ROW: usize = 256;
 
@@ -213,7 +215,7 @@ impl Call {
             for at in (0..body).step_by(S::LANES) {
                 $(
                     let from = &$from[at..at + S::LANES];
-                    fetch_beyond(from);
+                    fetch_beyond(from, AHEAD_BYTES);
                     let $v = I::load(s, from);
                 )+
                 let out = &mut out[at..at + S::LANES];

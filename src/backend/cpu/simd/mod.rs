@@ -291,16 +291,22 @@ pub fn load_end<W: Simd, S: Simd, T: Lane>(w: W, s: S, x: &[T], pad: f32, kept: 
     w.load(kept)
 }
 
+/// Bytes that memory is asked for in.
+pub const LINE: usize = 64;
+
+/// From one row of so many values of four bytes to the next: whole lines, an odd number of them, so that rows spread over all sets of
+/// a cache.
+pub fn pitch(values: usize) -> usize {
+    values.next_multiple_of(2 * LINE / 4) + LINE / 4
+}
+
 /// Asks for memory to be brought into L2.
 #[inline(always)]
 pub fn fetch<E>(data: &[E]) {
-    for line in data.chunks(64 / size_of::<E>()) {
+    for line in data.chunks(LINE / size_of::<E>()) {
         fetch_line(line.as_ptr().cast());
     }
 }
-
-/// Bytes that memory is asked for in.
-pub const LINE: usize = 64;
 
 /// Asks for a line of memory to be brought into L2. Any address will do.
 #[inline(always)]
@@ -320,12 +326,12 @@ pub fn fetch_near(line: *const u8) {
     let _ = line;
 }
 
-/// The same of what lies 4 KiB beyond some neighbours, for loops that read memory in order and do so much with it that the processor
-/// looks too few lines ahead by itself.
+/// The same of what lies so many bytes beyond some neighbours, for loops that read memory in order faster than the processor looks
+/// ahead by itself, or do so much with it that it sees too few lines.
 #[inline(always)]
-pub fn fetch_beyond<E>(data: &[E]) {
+pub fn fetch_beyond<E>(data: &[E], bytes: usize) {
     for line in (0..size_of_val(data)).step_by(LINE) {
-        fetch_near(data.as_ptr().cast::<u8>().wrapping_add(4096 + line));
+        fetch_near(data.as_ptr().cast::<u8>().wrapping_add(bytes + line));
     }
 }
 

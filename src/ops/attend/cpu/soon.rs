@@ -3,7 +3,7 @@
 //! Rows of a head lie pages apart, where the processor does not follow by itself; without this, packing them waits for the
 //! outer caches or for memory.
 
-use crate::backend::cpu::simd::fetch_line;
+use crate::backend::cpu::simd::{LINE, fetch_line};
 
 /// Rows at a distance.
 #[derive(Clone, Copy)]
@@ -22,7 +22,7 @@ impl Soon {
     #[inline(always)]
     pub fn fetch(&mut self, n: usize) {
         for _ in 0..n.min(self.left) {
-            for at in (0..self.bytes).step_by(64) {
+            for at in (0..self.bytes).step_by(LINE) {
                 fetch_line(self.next.wrapping_add(at));
             }
             self.next = self.next.wrapping_add(self.stride);

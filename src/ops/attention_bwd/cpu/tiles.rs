@@ -1,6 +1,6 @@
 //! Products in register tiles of vectors: one block of queries against one strip of keys. See `mod.rs` for the algorithm.
 //!
-//! Layout: queries and gradients of their results [query][word of a row], and where words have several values [panel of columns][word
+//! Layout: queries and gradients of their results [query][word of a row], a [`pitch`] apart, and where words have several values [panel of columns][word
 //! of queries][`PANEL`] as well; weights, and gradients of scores, [query][lane] of one strip. Words of several queries take the place of
 //! the first; that of the second, of gradients of scores, then has the words of keys of both ([`row_of_slopes`]).
 // Loops over registers name them by number: iterators over the arrays keep some of them in memory.
@@ -9,7 +9,7 @@
 use super::queries::{Mask, Queries};
 use super::slot::{Ahead, Shape, Sight, Slot};
 use super::{Products, columns};
-use crate::backend::cpu::simd::{Isa, Lane, Simd, math};
+use crate::backend::cpu::simd::{Isa, Lane, Simd, math, pitch};
 use crate::ops::attend::cpu::tile::{dots, weigh};
 use crate::ops::attend::cpu::{PANEL, Rows, Words, max_nv, spread};
 use crate::simd_fn;
@@ -23,11 +23,6 @@ const STRIPS: usize = 48;
 const QUERIES: usize = 72;
 /// Rows of queries that there is room for: tiles of up to eight that begin anywhere reach beyond the last.
 const ROOM: usize = (QUERIES + 7).next_multiple_of(PANEL);
-
-/// From one row of queries to the next: whole lines, an odd number of them, so that rows spread over all sets of a cache.
-fn pitch(depth: usize) -> usize {
-    depth.next_multiple_of(2 * PANEL) + PANEL
-}
 
 #[derive(Clone, Copy)]
 pub struct Tiles<W>(pub W);

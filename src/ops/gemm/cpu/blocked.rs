@@ -34,7 +34,7 @@
 use super::ahead::{Ahead, Lines};
 use super::epilogue::{self, Direct, Epilogue, Rows};
 
-use crate::backend::cpu::simd::{LINE, Lane, Simd, transpose};
+use crate::backend::cpu::simd::{LINE, Lane, Simd, pitch, transpose};
 use crate::backend::cpu::{Caps, Cpu, Pool, Slots, deal};
 use crate::backend::{Backend, Launch};
 use crate::dtype::{Elem, Format};
@@ -221,13 +221,8 @@ impl Cut {
 fn slot_len<T: Tile>(cut: &Cut) -> [usize; 3] {
     let nr = 2 * T::S::LANES;
     let sums = if cut.depths > 1 { T::BLOCK_ROWS * BLOCK_COLS } else { T::MR * nr };
-    let of_steps = if T::GROUP == 1 { [cut.depth * T::KR * nr, T::BLOCK_ROWS * distance(cut)] } else { [0; 2] };
+    let of_steps = if T::GROUP == 1 { [cut.depth * T::KR * nr, T::BLOCK_ROWS * pitch(cut.depth)] } else { [0; 2] };
     [sums.next_multiple_of(16), of_steps[0], of_steps[1]]
-}
-
-/// Steps from one copied row of lhs to the next: whole lines, and no row in the set of L1 that its neighbour has.
-fn distance(cut: &Cut) -> usize {
-    cut.depth.next_multiple_of(32) + 16
 }
 
 /// Packed lhs of one chunk, what threads work in, then packed rhs if it is not prepared.
@@ -374,7 +369,7 @@ impl<T: Tile> Left<'_, T> {
         }
         let (batch, first) = self.at;
         let part = self.part(cut, block);
-        for (row, to) in rows.zip(to.chunks_exact_mut(distance(cut))) {
+        for (row, to) in rows.zip(to.chunks_exact_mut(pitch(cut.depth))) {
             tile.pack_row(self.all.part(batch, first + row, part.clone()), to);
         }
     }
@@ -423,7 +418,7 @@ impl<T: Tile> Left<'_, T> {
             Way::Before { tiles, packed, .. } => {
                 Lhs::Packed(&packed[(block * (cut.tiles - tiles) + tile - tiles) * cut.depth * T::PITCH..])
             }
-            Way::Copied => Lhs::Rows(&copied[(first - from) * distance(cut)..], distance(cut)),
+            Way::Copied => Lhs::Rows(&copied[(first - from) * pitch(cut.depth)..], pitch(cut.depth)),
         }
     }
 }

@@ -13,7 +13,7 @@
 
 use super::epilogue::{self, Epilogue, Rows};
 
-use crate::backend::cpu::simd::{Lane, MAX_LANES, Simd, fetch_near, widen};
+use crate::backend::cpu::simd::{Lane, MAX_LANES, Simd, fetch_beyond, widen};
 use crate::backend::cpu::{Caps, Cpu};
 use crate::backend::{Kernel, Launch};
 use crate::dtype::{DType, Format};
@@ -146,9 +146,7 @@ fn step<S: Simd, R: Lane, const KR: usize, const ROWS: usize>(
     sums: &mut [[S::V; 2]; ROWS],
 ) {
     let b = &rhs[p * KR * 2 * S::LANES..(p + 1) * KR * 2 * S::LANES];
-    for line in (0..size_of_val(b)).step_by(64) {
-        fetch_near(b.as_ptr().cast::<u8>().wrapping_add(AHEAD_BYTES + line));
-    }
+    fetch_beyond(b, AHEAD_BYTES);
     let b = [load::<S, R, KR>(s, b), load::<S, R, KR>(s, &b[KR * S::LANES..])];
     for i in 0..values {
         for (r, sums) in sums.iter_mut().enumerate() {

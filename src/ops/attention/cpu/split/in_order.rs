@@ -14,8 +14,8 @@
 //! - asking 2, 4, 6, 12 KiB ahead: 3.65, 3.40, 3.39, 3.56 ms; for lines that are read once (`prefetchnta`): the same;
 //! - parts of 512 keys instead of 256: the same; of 128: 2 % longer.
 
-use super::{BK, Part, State, ask, paired, splits};
-use crate::backend::cpu::simd::{Lane, MAX_LANES, Simd, math};
+use super::{BK, Part, State, paired, splits};
+use crate::backend::cpu::simd::{Lane, MAX_LANES, Simd, fetch_beyond, math};
 use crate::ops::attend::Attend;
 use crate::ops::attend::cpu::Rows;
 use crate::simd_fn;
@@ -71,7 +71,7 @@ simd_fn! {
         for ((p, k), q) in p.iter_mut().zip(k.chunks_exact(d)).zip(q.chunks_exact(d)) {
             let mut sums = [s.zero(); 2];
             for (k, q) in k.chunks_exact(2 * S::LANES).zip(q.chunks_exact(2 * S::LANES)) {
-                ask_ahead::<S, T>(k);
+                fetch_beyond(k, AHEAD_BYTES);
                 let k = T::load_two(s, k);
                 sums[0] = s.fma(k[0], s.load(q), sums[0]);
                 sums[1] = s.fma(k[1], s.load(&q[S::LANES..]), sums[1]);
@@ -87,7 +87,7 @@ simd_fn! {
         for ((&p, v), acc) in p.iter().zip(v.chunks_exact(d)).zip(acc.chunks_exact_mut(d)) {
             let p = s.splat(p);
             for (v, acc) in v.chunks_exact(2 * S::LANES).zip(acc.chunks_exact_mut(2 * S::LANES)) {
-                ask_ahead::<S, T>(v);
+                fetch_beyond(v, AHEAD_BYTES);
                 let v = T::load_two(s, v);
                 let sums = [s.fma(v[0], p, s.load(acc)), s.fma(v[1], p, s.load(&acc[S::LANES..]))];
                 s.store(sums[0], acc);
@@ -95,12 +95,6 @@ simd_fn! {
             }
         }
     }
-}
-
-/// Asks for what lies ahead of two vectors.
-#[inline(always)]
-fn ask_ahead<S: Simd, T>(vectors: &[T]) {
-    ask(vectors.as_ptr().cast::<u8>().wrapping_add(AHEAD_BYTES), 2 * S::LANES * size_of::<T>());
 }
 
 simd_fn! {

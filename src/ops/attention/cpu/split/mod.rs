@@ -19,7 +19,7 @@ mod grouped;
 mod in_order;
 
 use super::{BIAS, log_sum_exp};
-use crate::backend::cpu::simd::{Lane, MAX_LANES, Simd, fetch_near, math};
+use crate::backend::cpu::simd::{Lane, MAX_LANES, Simd, math};
 use crate::backend::cpu::{Caps, Cpu};
 use crate::backend::{Kernel, Launch};
 use crate::error::{Result, Unsupported};
@@ -217,14 +217,6 @@ simd_fn! {
 #[inline(always)]
 fn paired<S: Simd>(d: usize) -> usize {
     d - d % (2 * S::LANES)
-}
-
-/// Asks for some bytes of memory from an address on, line by line.
-#[inline(always)]
-fn ask<T>(from: *const T, bytes: usize) {
-    for at in (0..bytes).step_by(64) {
-        fetch_near(from.cast::<u8>().wrapping_add(at));
-    }
 }
 
 /// A query, scaled.
